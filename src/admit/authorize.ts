@@ -1,0 +1,147 @@
+import type { AllowRule } from '../config/config.js';
+import type { PeerCertificate, PeerIdentity, SubjectAltName } from '../identify/peer-identity.js';
+import { compilePattern, type Matcher } from './pattern.js';
+
+/**
+ * The right of one request to be forwarded. The forwarder takes nothing else, so no code path can forget to ask.
+ * Only `authorize` makes one.
+ */
+export class Permit {
+  declare private readonly brand: never;
+  private constructor(readonly identity: PeerIdentity) {}
+
+  /** @internal for `authorize` alone */
+  static grant(identity: PeerIdentity): Permit {
+    return new Permit(identity);
+  }
+}
+
+export interface CompiledRule {
+  /** Null when the rule says nothing about who. */
+  readonly matchesCertificate: ((certificate: PeerCertificate) => boolean) | null;
+  readonly methods: ReadonlySet<string> | null;
+  readonly paths: readonly Matcher[] | null;
+}
+
+/** Null stands for no list at all: every admitted caller may send everything. */
+export type AllowList = readonly CompiledRule[] | null;
+
+/** Compiles `clientCert.allow`. */
+export function compileAllowList(rules: readonly AllowRule[]): AllowList {
+  return rules.length === 0 ? null : rules.map(compileRule);
+}
+
+/**
+ * The rules that this caller satisfies; what is left to ask is method and path. Depends on the connection alone, so it
+ * is asked once a connection (and again after a change of the list). Null as in `AllowList`.
+ *
+ * An identity that OpenSSL did not verify satisfies no condition about who it is: pins add to chain and expiry checks,
+ * they never replace them.
+ */
+export function rulesFor(identity: PeerIdentity, list: AllowList): AllowList {
+  if (list === null) return null;
+  const certificate = identity.verify === 'SUCCESS' ? identity.certificate : null;
+  return list.filter(({ matchesCertificate }) => {
+    if (matchesCertificate === null) return true;
+    return certificate !== null && matchesCertificate(certificate);
+  });
+}
+
+export interface Asked {
+  readonly method: string;
+  /** Origin form with query. */
+  readonly target: string;
+  /** Milliseconds since the epoch. */
+  readonly now: number;
+}
+
+/** Decides about one request of a connection. `rules` is what `rulesFor` gave for it. */
+export function authorize(identity: PeerIdentity, rules: AllowList, asked: Asked): Permit | 'not_allowed' | 'expired' {
+  // An open connection outlives its certificate otherwise: nginx serves it for up to an hour more.
+  if (identity.certificate !== null && identity.verify === 'SUCCESS' && asked.now > identity.certificate.notAfter) {
+    return 'expired';
+  }
+  if (rules !== null && !rules.some((rule) => matchesRequest(rule, asked))) return 'not_allowed';
+  return Permit.grant(identity);
+}
+
+function matchesRequest(rule: CompiledRule, asked: Asked): boolean {
+  if (rule.methods !== null && !rule.methods.has(asked.method)) return false;
+  if (rule.paths === null) return true;
+  const path = pathOf(asked.target);
+  return !isAmbiguousPath(path) && rule.paths.some((matches) => matches(path));
+}
+
+function pathOf(target: string): string {
+  const query = target.indexOf('?');
+  return query === -1 ? target : target.slice(0, query);
+}
+
+/**
+ * A path that the application may resolve to another one (dot segments, doubled slashes, encoded separators, path
+ * parameters that some servers drop) satisfies no path condition: `/im/..%2fadmin` must not pass a rule for `/im/*`.
+ */
+function isAmbiguousPath(path: string): boolean {
+  return /\/\/|\\|;|%(?:2e|2f|5c|3b|00|25)|\/\.{1,2}(?:\/|$)/i.test(path);
+}
+
+function compileRule(rule: AllowRule): CompiledRule {
+  const conditions = CONDITIONS.flatMap(({ key, compile }) => {
+    const wanted = rule[key];
+    return typeof wanted === 'string' ? [compile(wanted)] : [];
+  });
+  return {
+    matchesCertificate:
+      conditions.length === 0 ? null : (certificate) => conditions.every((condition) => condition(certificate)),
+    methods: rule.methods === undefined ? null : new Set(rule.methods),
+    paths: rule.paths?.map((path) => compilePattern(path, { separators: '/' })) ?? null,
+  };
+}
+
+type Condition = (certificate: PeerCertificate) => boolean;
+
+interface ConditionKind {
+  readonly key: Exclude<keyof AllowRule, 'methods' | 'paths'>;
+  readonly compile: (wanted: string) => Condition;
+}
+
+const NAME = { separators: '.' } as const;
+
+const CONDITIONS: readonly ConditionKind[] = [
+  { key: 'commonName', compile: (wanted) => onlyCommonName(compilePattern(wanted, NAME)) },
+  { key: 'organization', compile: (wanted) => some((certificate) => certificate.organizations, wanted) },
+  { key: 'organizationalUnit', compile: (wanted) => some((certificate) => certificate.organizationalUnits, wanted) },
+  {
+    key: 'dnsName',
+    compile: (wanted) => altName('dns', compilePattern(wanted, { separators: '.', ignoreCase: true })),
+  },
+  { key: 'uri', compile: (wanted) => altName('uri', compilePattern(wanted, { separators: '/' })) },
+  { key: 'email', compile: (wanted) => altName('email', compilePattern(wanted, NAME)) },
+  { key: 'ipAddress', compile: (wanted) => altName('ip', (value) => value === wanted) },
+  { key: 'issuer', compile: (wanted) => issuer(compilePattern(wanted, { separators: ',' })) },
+  { key: 'spkiSha256', compile: (wanted) => (certificate) => certificate.spkiSha256 === wanted },
+  { key: 'certSha256', compile: (wanted) => (certificate) => certificate.sha256 === wanted },
+  { key: 'serial', compile: (wanted) => (certificate) => withoutZeros(certificate.serial) === withoutZeros(wanted) },
+];
+
+/** A certificate with two common names has none: readers disagree on which of them counts. */
+function onlyCommonName(matches: Matcher): Condition {
+  return ({ commonNames }) => commonNames.length === 1 && matches(commonNames[0] as string);
+}
+
+function some(read: (certificate: PeerCertificate) => readonly string[], wanted: string): Condition {
+  const matches = compilePattern(wanted, NAME);
+  return (certificate) => read(certificate).some(matches);
+}
+
+function altName(type: SubjectAltName['type'], matches: Matcher): Condition {
+  return ({ subjectAltNames }) => subjectAltNames.some((name) => name.type === type && matches(name.value));
+}
+
+function issuer(matches: Matcher): Condition {
+  return (certificate) => matches(certificate.issuer);
+}
+
+function withoutZeros(serial: string): string {
+  return serial.replace(/^0+(?=.)/, '');
+}

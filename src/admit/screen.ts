@@ -1,0 +1,271 @@
+import type { RequestCode } from '../errors.js';
+
+/** The head of a request as Node's parser delivers it. */
+export interface RequestHead {
+  readonly method: string;
+  readonly target: string;
+  readonly httpVersion: string;
+  /** Flat list name, value, name, value … in the order and case of the wire. */
+  readonly rawHeaders: readonly string[];
+}
+
+/** What may be forwarded at all, whoever sends it. */
+export interface ScreenRules {
+  /** Lower case; empty means every name. */
+  readonly serverNames: readonly string[];
+  readonly underscores: 'drop' | 'reject' | 'keep';
+  /** Bytes. */
+  readonly maxHead: number;
+  /** Bytes; 0 means no limit. */
+  readonly maxBody: number;
+}
+
+/** A request that has exactly one meaning. */
+export interface ScreenedRequest {
+  readonly ok: true;
+  readonly method: string;
+  /** Origin form, or `*`; an absolute form is reduced to it. */
+  readonly target: string;
+  readonly host: string;
+  readonly body: 'none' | 'length' | 'chunked';
+  /** Bytes; 0 for `none`, -1 for `chunked`. */
+  readonly contentLength: number;
+  /** Lower-case names that `Connection` lists, `close` and `keep-alive` included. */
+  readonly connectionTokens: readonly string[];
+  readonly expectsContinue: boolean;
+  readonly announcesTrailers: boolean;
+  /** Of the caller's X-Request-Id, when it is fit to be kept. */
+  readonly requestId: string | null;
+}
+
+export interface Problem {
+  readonly ok: false;
+  readonly code: RequestCode;
+  readonly detail: string;
+}
+
+/** nginx's `large_client_header_buffers 4 8k`: a request line longer than one buffer is a 414. */
+const MAX_TARGET = 8192;
+const NONE: readonly string[] = [];
+
+/**
+ * Decides whether a request can be read in only one way (RFC 9112 §3, §6; RFC 9110 §7.2).
+ *
+ * Node's parser has refused the grosser ambiguities already. What it lets pass and two programs may read differently is
+ * refused here; some checks repeat the parser's on purpose, since it is replaced with every Node release.
+ */
+export function screen(head: RequestHead, rules: ScreenRules, serverName: string | null): ScreenedRequest | Problem {
+  if (head.httpVersion !== '1.1' && head.httpVersion !== '1.0') return bad(`HTTP version ${head.httpVersion}`);
+  const fields = readFields(head, rules);
+  if ('code' in fields) return fields;
+  const target = readTarget(head, fields.host);
+  if (typeof target !== 'string') return target;
+  const framing = readFraming(head, fields);
+  if ('code' in framing) return framing;
+  if (rules.maxBody > 0 && framing.contentLength > rules.maxBody) {
+    return problem('body_too_large', `${framing.contentLength} bytes announced, ${rules.maxBody} allowed`);
+  }
+  return misdirected(fields.host, rules.serverNames, serverName) ?? screened({ head, target, fields, framing });
+}
+
+interface Fields {
+  size: number;
+  host: string;
+  hosts: number;
+  contentLength: string | null;
+  contentLengths: number;
+  transferEncoding: string | null;
+  connection: string | null;
+  expect: string | null;
+  requestId: string | null;
+  trailer: boolean;
+  ambiguous: string | null;
+}
+
+type Reader = (fields: Fields, value: string) => void;
+
+/** The headers that decide anything, by lower-case name. */
+const READERS: Readonly<Record<string, Reader | undefined>> = Object.assign(Object.create(null), {
+  host: (fields: Fields, value: string) => {
+    fields.host = value;
+    fields.hosts += 1;
+  },
+  'content-length': (fields: Fields, value: string) => {
+    fields.contentLength = value;
+    fields.contentLengths += 1;
+  },
+  'transfer-encoding': (fields: Fields, value: string) => {
+    fields.transferEncoding = joined(fields.transferEncoding, value);
+  },
+  connection: (fields: Fields, value: string) => {
+    fields.connection = joined(fields.connection, value);
+  },
+  expect: (fields: Fields, value: string) => {
+    fields.expect = joined(fields.expect, value);
+  },
+  'x-request-id': (fields: Fields, value: string) => {
+    fields.requestId = joined(fields.requestId, value);
+  },
+  trailer: (fields: Fields) => {
+    fields.trailer = true;
+  },
+} satisfies Record<string, Reader>);
+
+function joined(before: string | null, value: string): string {
+  return before === null ? value : `${before}, ${value}`;
+}
+
+function readFields(head: RequestHead, rules: ScreenRules): Fields | Problem {
+  const fields = emptyFields(head.method.length + head.target.length + 12);
+  const { rawHeaders } = head;
+  for (let index = 0; index + 1 < rawHeaders.length; index += 2) {
+    const name = rawHeaders[index] as string;
+    const value = rawHeaders[index + 1] as string;
+    fields.size += name.length + value.length + 4;
+    READERS[lowerCase(name)]?.(fields, value);
+    if (fields.ambiguous === null && isAmbiguousName(name)) fields.ambiguous = name;
+  }
+  return checkFields(fields, rules);
+}
+
+function emptyFields(size: number): Fields {
+  return {
+    size,
+    host: '',
+    hosts: 0,
+    contentLength: null,
+    contentLengths: 0,
+    transferEncoding: null,
+    connection: null,
+    expect: null,
+    requestId: null,
+    trailer: false,
+    ambiguous: null,
+  };
+}
+
+function checkFields(fields: Fields, rules: ScreenRules): Fields | Problem {
+  if (fields.size > rules.maxHead) {
+    return problem('headers_too_large', `${fields.size} bytes of header, ${rules.maxHead} allowed`);
+  }
+  if (fields.hosts !== 1) return bad(`${fields.hosts} Host headers`);
+  if (!VALID_HOST.test(fields.host)) return bad('Host is not a host name');
+  if (rules.underscores === 'reject' && fields.ambiguous !== null) return bad('a header name holds "_" or "."');
+  return fields;
+}
+
+/** RFC 3986 §3.2: a name, an IPv4 address or a bracketed IPv6 address, and a port. No user, no white space, not empty. */
+const VALID_HOST = /^(?:[A-Za-z0-9._~%!$&'()*+,;=-]+|\[[0-9A-Fa-f:.]+\])(?::\d{0,5})?$/;
+
+/** Lower-case forms of header names seen before. Bounded: names are the caller's to invent. */
+const LOWER = new Map<string, string>();
+const LOWER_CAPACITY = 256;
+
+function lowerCase(name: string): string {
+  const known = LOWER.get(name);
+  if (known !== undefined) return known;
+  const lower = name.toLowerCase();
+  if (LOWER.size < LOWER_CAPACITY && name.length < 64) LOWER.set(name, lower);
+  return lower;
+}
+
+/** Application servers in the CGI tradition read `-`, `_` and often `.` as the same letter. */
+function isAmbiguousName(name: string): boolean {
+  return name.includes('_') || name.includes('.');
+}
+
+/** RFC 9112 §3.2. The authority form belongs to CONNECT, which a reverse proxy has no use for. */
+function readTarget({ method, target }: RequestHead, host: string): string | Problem {
+  if (method === 'CONNECT') return bad('CONNECT is not served');
+  // Its answer would hand the identity headers back to the caller. nginx refuses it, too.
+  if (method === 'TRACE') return bad('TRACE is not served');
+  if (target.length > MAX_TARGET) return problem('uri_too_long', `${target.length} bytes, ${MAX_TARGET} allowed`);
+  if (target.includes('#')) return bad('the target holds a fragment');
+  if (target.startsWith('/')) return target;
+  if (target === '*' && method === 'OPTIONS') return target;
+  return reduceAbsoluteForm(target, host);
+}
+
+const ABSOLUTE_FORM = /^https?:\/\/([^/?]*)(\/[^?]*)?(\?.*)?$/i;
+
+/** RFC 9112 §3.2.2 lets the authority of the target win over Host. Two that differ are two readings, so refused. */
+function reduceAbsoluteForm(target: string, host: string): string | Problem {
+  const match = ABSOLUTE_FORM.exec(target);
+  if (match === null) return bad('the target is neither a path nor a URL');
+  const [, authority, path, query] = match;
+  if (authority?.toLowerCase() !== host.toLowerCase()) return bad('the authority of the target differs from Host');
+  return `${path ?? '/'}${query ?? ''}`;
+}
+
+interface Framing {
+  readonly body: ScreenedRequest['body'];
+  readonly contentLength: number;
+}
+
+/** RFC 9112 §6.1, §6.3: one length, or exactly `chunked` from an HTTP/1.1 caller, never both. */
+function readFraming(head: RequestHead, fields: Fields): Framing | Problem {
+  const { contentLength, contentLengths, transferEncoding } = fields;
+  if (transferEncoding !== null) {
+    if (contentLength !== null) return bad('both Content-Length and Transfer-Encoding');
+    if (head.httpVersion !== '1.1') return bad('Transfer-Encoding in HTTP/1.0');
+    if (transferEncoding.toLowerCase() !== 'chunked') return bad('a Transfer-Encoding other than chunked');
+    return { body: 'chunked', contentLength: -1 };
+  }
+  if (contentLength === null) return { body: 'none', contentLength: 0 };
+  if (contentLengths > 1 || !/^\d{1,15}$/.test(contentLength)) return bad('several or malformed Content-Length');
+  const length = Number(contentLength);
+  return { body: length === 0 ? 'none' : 'length', contentLength: length };
+}
+
+function misdirected(host: string, names: readonly string[], serverName: string | null): Problem | null {
+  if (names.length === 0) return null;
+  const name = hostName(host);
+  if (!names.includes(name)) return problem('misdirected', 'Host is not one of listen.serverNames');
+  // The certificate was chosen, and perhaps verified against, another name than the one now asked for.
+  if (serverName !== null && serverName !== name) return problem('misdirected', 'Host differs from SNI');
+  return null;
+}
+
+function hostName(host: string): string {
+  const bracket = host.indexOf(']');
+  const colon = host.indexOf(':', bracket + 1);
+  const name = (colon === -1 ? host : host.slice(0, colon)).toLowerCase();
+  return name.endsWith('.') ? name.slice(0, -1) : name;
+}
+
+interface Parts {
+  readonly head: RequestHead;
+  readonly target: string;
+  readonly fields: Fields;
+  readonly framing: Framing;
+}
+
+function screened({ head, target, fields, framing }: Parts): ScreenedRequest {
+  return {
+    ok: true,
+    method: head.method,
+    target,
+    host: fields.host,
+    body: framing.body,
+    contentLength: framing.contentLength,
+    connectionTokens: fields.connection === null ? NONE : listTokens(fields.connection),
+    expectsContinue: fields.expect !== null,
+    announcesTrailers: fields.trailer && framing.body === 'chunked',
+    requestId: fields.requestId !== null && REQUEST_ID.test(fields.requestId) ? fields.requestId : null,
+  };
+}
+
+/** RFC 9110 §5.6.2 token, so that it can stand in a header, a log line and a command line alike. */
+const REQUEST_ID = /^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}$/;
+
+function listTokens(value: string): readonly string[] {
+  return value.split(',').map((token) => token.trim().toLowerCase());
+}
+
+function bad(detail: string): Problem {
+  return problem('bad_request', detail);
+}
+
+function problem(code: RequestCode, detail: string): Problem {
+  return { ok: false, code, detail };
+}

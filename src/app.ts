@@ -1,0 +1,333 @@
+import { randomUUID } from 'node:crypto';
+import { createRequire } from 'node:module';
+import type { AddressInfo } from 'node:net';
+import { createAdminServer, type AdminServer } from './admin/admin-server.js';
+import { compileAllowList } from './admit/authorize.js';
+import type { Config } from './config/config.js';
+import { Tunnel } from './forward/tunnel.js';
+import { Upstream } from './forward/upstream.js';
+import type { Trust } from './listen/admission.js';
+import { Entrance } from './listen/entrance.js';
+import { KnownPaths } from './listen/known-paths.js';
+import { Listener } from './listen/listener.js';
+import { createAccessLog } from './observe/access-log.js';
+import { createObserver } from './observe/create-observer.js';
+import { createLog, type Log } from './observe/log.js';
+import { createMetrics, type Metrics } from './observe/metrics.js';
+import type { Observer } from './observe/observer.js';
+import { createRefusals, type Refusals } from './observe/refusals.js';
+import { createProxy } from './proxy.js';
+import { connectionRefusal, redirectToHttps, unparsedRefusal } from './respond/refuse.js';
+import { compileTrustedProxies } from './rewrite/forwarded-headers.js';
+import { createIdentityHeaders, reservedNames } from './rewrite/identity-headers.js';
+import { createRequestRewriter, rewriteTrailers, type RewriteRules } from './rewrite/request-headers.js';
+import type { Credentials } from './trust/credentials.js';
+import { createRevocationCheck } from './trust/revocation.js';
+import { createServerContext } from './trust/secure-context.js';
+
+const { version } = createRequire(import.meta.url)('../package.json') as { version: string };
+
+/** Where a drain stands: serving; telling callers to close; taking nothing new. */
+export type Phase = 'ready' | 'draining' | 'closing';
+
+/** The running sidecar. */
+export interface App {
+  readonly address: AddressInfo;
+  /** Null when the admin listener is off. */
+  readonly adminAddress: AddressInfo | null;
+  readonly log: Log;
+  readonly phase: Phase;
+  /** Fails readiness and tells callers to close with their next answer; everything is still served. */
+  drain(): void;
+  /** Accepts nothing more, ends idle connections, refuses what is not under way. */
+  stopAccepting(): void;
+  /** Connections inside. */
+  connections(): number;
+  /** Ends everything that is left, and the parts themselves. */
+  close(): Promise<void>;
+}
+
+export interface AppOptions {
+  /** Instead of stdout; for tests. */
+  readonly logTo?: { write(text: string): void };
+}
+
+/** The parts that the others report to. */
+interface Reporting {
+  readonly log: Log;
+  readonly metrics: Metrics;
+  readonly refusals: Refusals;
+  readonly observer: Observer;
+}
+
+/**
+ * Builds every part in order and binds both listeners. Nothing is bound when it throws.
+ * @throws Node's error when a port cannot be bound
+ */
+export async function startApp(config: Config, credentials: Credentials, options: AppOptions = {}): Promise<App> {
+  const state: { phase: Phase } = { phase: 'ready' };
+  const upstream = new Upstream(config.upstream);
+  const reporting = createReporting({ config, credentials, upstream, state, options });
+  const trust = createTrust(config, credentials);
+  const { entrance, listener, tunnel } = createServing({ config, trust, upstream, observer: reporting.observer });
+  const app = new RunningApp({ config, credentials, state, upstream, tunnel, entrance, listener, reporting });
+  try {
+    await app.listen();
+  } catch (error) {
+    await app.close();
+    throw error;
+  }
+  return app;
+}
+
+function createReporting(parts: {
+  readonly config: Config;
+  readonly credentials: Credentials;
+  readonly upstream: Upstream;
+  readonly state: { readonly phase: Phase };
+  readonly options: AppOptions;
+}): Reporting {
+  const { config, credentials, upstream, state, options } = parts;
+  const { level, pretty, access } = config.log;
+  const log = createLog({ level, pretty, ...(options.logTo === undefined ? {} : { destination: options.logTo }) });
+  const metrics = createMetrics({
+    version,
+    pool: () => upstream.numbers(),
+    credentials: () => credentials,
+    draining: () => state.phase !== 'ready',
+    droppedLines: () => log.dropped(),
+  });
+  const refusals = createRefusals();
+  const accessLog = access === false ? null : createAccessLog(access === true ? 'json' : access, log);
+  return { log, metrics, refusals, observer: createObserver({ log, metrics, refusals, access: accessLog }) };
+}
+
+/** What connections are judged by, made from one set of credentials. */
+function createTrust(config: Config, credentials: Credentials): Trust {
+  const { verify, depth, purpose, crlExpired, allow } = config.clientCert;
+  const checksItself = crlExpired === 'warn' && credentials.crls.length > 0;
+  return {
+    tls: {
+      secureContext: createServerContext(config, credentials),
+      requestCert: verify !== 'off',
+      // As nginx offers. A caller that only speaks others is told so in the handshake.
+      alpn: ['http/1.1', 'http/1.0'],
+    },
+    policy: {
+      verify,
+      depth,
+      purpose,
+      anchors: credentials.cas.map(({ certificate }) => certificate),
+      revocation: checksItself ? createRevocationCheck(credentials.crls) : () => null,
+      knownPaths: new KnownPaths(),
+    },
+    allow: compileAllowList(allow),
+  };
+}
+
+function createServing(parts: {
+  readonly config: Config;
+  readonly trust: Trust;
+  readonly upstream: Upstream;
+  readonly observer: Observer;
+}): { readonly entrance: Entrance; readonly listener: Listener; readonly tunnel: Tunnel } {
+  const { config, trust, upstream, observer } = parts;
+  const { limits, identity } = config;
+  const tunnel = new Tunnel(config.upstream, limits.tunnelIdleTimeout);
+  const entrance = new Entrance({
+    limits,
+    proxy: createProxy({ ...createRules(config), upstream, tunnel, observer }),
+    observer,
+    unreadableAnswer: (code, requestId) => unparsedRefusal(code, { requestId }),
+    newRequestId: randomUUID,
+  });
+  const listener = new Listener({
+    listen: config.listen,
+    handshakeTimeout: config.tls.handshakeTimeout,
+    maxConnections: limits.connections,
+    trust: () => trust,
+    entrance,
+    observer,
+    identityHeaders: createIdentityHeaders({
+      ...identity,
+      onOmitted: (header, attribute, why) =>
+        observer.warn('an identity header was left out', { header, attribute, why }),
+    }),
+    isTrustedProxy: compileTrustedProxies(config.forwarded.trustedProxies),
+    refusalBytes: (reason, location) => (location === null ? connectionRefusal(reason) : redirectToHttps(location)),
+  });
+  return { entrance, listener, tunnel };
+}
+
+function createRules(config: Config) {
+  const { listen, limits, headers, forwarded, identity } = config;
+  const rewriteRules: RewriteRules = {
+    customNames: reservedNames(identity.headers),
+    underscores: headers.underscores,
+    rfc7239: forwarded.rfc7239,
+  };
+  return {
+    screenRules: {
+      serverNames: listen.serverNames,
+      underscores: headers.underscores,
+      maxHead: limits.head,
+      maxBody: limits.body,
+    },
+    rewriteHeaders: createRequestRewriter(rewriteRules),
+    rewriteTrailers: (rawTrailers: readonly string[]) => rewriteTrailers(rawTrailers, rewriteRules),
+    bodyLimits: { maxBody: limits.body, idleTimeout: limits.bodyIdleTimeout },
+  };
+}
+
+interface AppParts {
+  readonly config: Config;
+  readonly credentials: Credentials;
+  readonly state: { phase: Phase };
+  readonly upstream: Upstream;
+  readonly tunnel: Tunnel;
+  readonly entrance: Entrance;
+  readonly listener: Listener;
+  readonly reporting: Reporting;
+}
+
+class RunningApp implements App {
+  private readonly admin: AdminServer | null;
+  private readonly startedAt = Date.now();
+  private bound: AddressInfo | null = null;
+
+  constructor(private readonly parts: AppParts) {
+    const { host, port } = parts.config.admin;
+    this.admin = port === null ? null : this.createAdmin(host, port);
+  }
+
+  get address(): AddressInfo {
+    if (this.bound === null) throw new Error('not listening');
+    return this.bound;
+  }
+
+  get adminAddress(): AddressInfo | null {
+    return this.admin?.address() ?? null;
+  }
+
+  get log(): Log {
+    return this.parts.reporting.log;
+  }
+
+  get phase(): Phase {
+    return this.parts.state.phase;
+  }
+
+  async listen(): Promise<void> {
+    await this.admin?.listen();
+    this.bound = await this.parts.listener.listen();
+    this.announce();
+  }
+
+  private announce(): void {
+    const { config, credentials } = this.parts;
+    const { clientCert, tls, upstream } = config;
+    this.log.info('listening', {
+      version,
+      host: this.address.address,
+      port: this.address.port,
+      adminPort: this.adminAddress?.port ?? null,
+      upstream: upstream.url,
+      verify: clientCert.verify,
+      cas: credentials.cas.map(({ subject }) => subject),
+    });
+    if (clientCert.verify === 'off') this.log.warn('clientCert.verify is off: every caller is let in');
+    else if (clientCert.allow.length === 0) {
+      this.log.info('clientCert.allow is empty: every certificate under the CA is let in');
+    }
+    if (tls.legacy) {
+      this.log.warn('tls.legacy is on: TLS 1.0, SHA-1 and short keys are accepted, which attackers can break');
+    }
+  }
+
+  drain(): void {
+    if (this.phase !== 'ready') return;
+    this.parts.state.phase = 'draining';
+    this.parts.entrance.draining = true;
+    this.log.info('draining: readiness fails, callers are told to close');
+  }
+
+  stopAccepting(): void {
+    this.drain();
+    this.parts.state.phase = 'closing';
+    this.parts.entrance.closing = true;
+    this.parts.listener.stopAccepting();
+    this.parts.entrance.closeIdle();
+  }
+
+  connections(): number {
+    return this.parts.entrance.size;
+  }
+
+  async close(): Promise<void> {
+    const { listener, entrance, tunnel, upstream } = this.parts;
+    listener.stopAccepting();
+    tunnel.closeAll();
+    entrance.closeAll();
+    listener.destroyAll();
+    entrance.close();
+    await Promise.all([this.admin?.close(), upstream.close()]);
+    await this.log.flush();
+  }
+
+  private createAdmin(host: string, port: number): AdminServer {
+    const { metrics, refusals, observer } = this.parts.reporting;
+    return createAdminServer({
+      host,
+      port,
+      source: {
+        ready: () => this.ready(),
+        metrics: () => metrics.render(),
+        refusals: () => refusals.list(),
+        status: () => this.status(),
+        drain: () => this.drain(),
+        reload: () => null,
+      },
+      report: (message, error) => observer.error(message, error),
+    });
+  }
+
+  private async ready(): Promise<{ ready: boolean; reason: string }> {
+    if (this.phase !== 'ready') return { ready: false, reason: 'draining' };
+    const answers = await this.parts.upstream.probe();
+    if (answers) return { ready: true, reason: 'ready' };
+    return { ready: false, reason: `the application at ${this.parts.config.upstream.url} does not accept connections` };
+  }
+
+  private status(): unknown {
+    const { config, credentials, upstream, entrance, tunnel } = this.parts;
+    return {
+      version,
+      phase: this.phase,
+      startedAt: new Date(this.startedAt).toISOString(),
+      listen: { host: this.address.address, port: this.address.port },
+      connections: entrance.size,
+      tunnels: tunnel.count,
+      upstream: { url: config.upstream.url, reached: upstream.reached, ...upstream.numbers() },
+      clientCert: { verify: config.clientCert.verify, allowRules: config.clientCert.allow.length },
+      serverCertificate: describeCertificate(credentials),
+      cas: credentials.cas.map(({ file, subject, notAfter }) => ({ file, subject, notAfter: isoDate(notAfter) })),
+      crls: credentials.crls.map(({ file, issuer, nextUpdate }) => ({
+        file,
+        issuer,
+        nextUpdate: nextUpdate === null ? null : isoDate(nextUpdate),
+      })),
+    };
+  }
+}
+
+function describeCertificate({ serverCertificate }: Credentials) {
+  return {
+    subjectAltName: serverCertificate.subjectAltName ?? null,
+    notAfter: isoDate(Date.parse(serverCertificate.validTo)),
+    sha256: serverCertificate.fingerprint256.replaceAll(':', '').toLowerCase(),
+  };
+}
+
+function isoDate(milliseconds: number): string {
+  return new Date(milliseconds).toISOString();
+}

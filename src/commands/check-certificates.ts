@@ -1,0 +1,152 @@
+import type { X509Certificate } from 'node:crypto';
+import type { Config } from '../config/config.js';
+import { subjectOf } from '../trust/credentials.js';
+import type { Inspection, LoadedCa, LoadedCrl } from '../trust/credentials.js';
+import { keyType, weaknesses } from '../trust/strength.js';
+import { date, note, ok, span, warning } from './findings.js';
+import type { Finding } from './findings.js';
+
+const SOON = 30 * 24 * 3_600_000;
+const SERVER_AUTH = '1.3.6.1.5.5.7.3.1';
+
+/** What the findings are judged by. */
+export interface Circumstances {
+  readonly config: Config;
+  /** Milliseconds since the epoch. */
+  readonly now: number;
+}
+
+/** Findings about the certificates that this server presents. */
+export function checkServerChain(chain: readonly X509Certificate[], { config, now }: Circumstances): Finding[] {
+  const [leaf, ...issuers] = chain;
+  if (leaf === undefined) return [];
+  const about = 'tls.cert';
+  return [
+    ok(about, `${subjectOf(leaf)}, ${keyType(leaf)}`),
+    !leaf.subjectAltName
+      ? warning(about, 'has no subject alternative names: most callers refuse it')
+      : ok(about, `for ${leaf.subjectAltName}`),
+    validity(about, leaf, { now, expired: 'callers that check it will refuse to connect' }),
+    ...serverPurpose(leaf),
+    ...serverNames(leaf, config.listen.serverNames),
+    ...order(chain),
+    ...issuers.map((issuer, index) =>
+      validity(`${about} chain ${index + 1}`, issuer, { now, expired: `${subjectOf(issuer)}: callers will refuse` }),
+    ),
+  ];
+}
+
+/** Findings about each CA of the trust bundle. */
+export function checkAuthorities({ cas }: Inspection, { config, now }: Circumstances): Finding[] {
+  return cas.flatMap((ca) => [
+    ok(
+      'clientCert.ca',
+      `${ca.subject}, ${keyType(ca.certificate)}, ${isSelfSigned(ca) ? 'self-signed' : 'intermediate'}`,
+    ),
+    validity('clientCert.ca', ca.certificate, { now, expired: 'every caller under it is refused (expired)' }),
+    ...authorityWarnings(ca, cas, config),
+  ]);
+}
+
+/** Findings about each revocation list, and about each CA that has none. */
+export function checkRevocation({ cas, crls }: Inspection, { config, now }: Circumstances): Finding[] {
+  if (crls.length === 0) return [];
+  const covered = new Set(crls.filter(({ isDelta }) => !isDelta).map(({ issuer }) => issuer));
+  const bare = cas.filter(({ subject }) => !covered.has(subject));
+  return [
+    ...crls.flatMap((crl) => revocationList(crl, cas, { config, now })),
+    ...bare.map(({ subject }) =>
+      warning('clientCert.crl', `no list of ${subject}: every caller under it is refused (crl_missing)`),
+    ),
+  ];
+}
+
+function revocationList(crl: LoadedCrl, cas: readonly LoadedCa[], { config, now }: Circumstances): Finding[] {
+  const about = 'clientCert.crl';
+  const until = crl.nextUpdate === null ? 'without an end' : `until ${date(crl.nextUpdate)}`;
+  const findings = [ok(about, `${crl.issuer}, from ${date(crl.thisUpdate)} ${until}`)];
+  if (crl.isDelta)
+    findings.push(warning(about, `${crl.issuer}: is a delta list, which is not understood; give the whole list`));
+  if (!cas.some(({ subject }) => subject === crl.issuer)) {
+    findings.push(
+      note(about, `${crl.issuer}: no CA of the bundle has this name; it serves only intermediates callers bring`),
+    );
+  }
+  if (crl.thisUpdate > now) findings.push(warning(about, `${crl.issuer}: is not yet valid`));
+  if (crl.nextUpdate !== null && crl.nextUpdate < now) findings.push(expiredList(crl, crl.nextUpdate, { config, now }));
+  return findings;
+}
+
+function expiredList({ issuer }: LoadedCrl, nextUpdate: number, { config, now }: Circumstances): Finding {
+  const effect =
+    config.clientCert.crlExpired === 'refuse'
+      ? 'every caller under this CA is refused (crl_expired)'
+      : 'it is still used, because clientCert.crlExpired is warn';
+  return warning('clientCert.crl', `${issuer}: EXPIRED ${span(now - nextUpdate)} ago: ${effect}`);
+}
+
+function authorityWarnings(ca: LoadedCa, cas: readonly LoadedCa[], { tls }: Config): Finding[] {
+  const about = 'clientCert.ca';
+  const findings: Finding[] = [];
+  if (!ca.certificate.ca) findings.push(warning(about, `${ca.subject}: is no CA certificate (basicConstraints)`));
+  const hasIssuer = cas.some((other) => other !== ca && ca.certificate.checkIssued(other.certificate));
+  if (!isSelfSigned(ca) && !hasIssuer) {
+    findings.push(warning(about, `${ca.subject}: its issuer is not in the bundle, so nobody under it is admitted`));
+  }
+  for (const weakness of weaknesses(ca.certificate, tls.securityLevel)) {
+    findings.push(
+      warning(about, `${ca.subject}: ${weakness} is too weak for security level ${tls.securityLevel}: ${REFUSED}`),
+    );
+  }
+  return findings;
+}
+
+const REFUSED = 'callers under it are refused (weak_signature)';
+
+function isSelfSigned({ certificate }: LoadedCa): boolean {
+  return certificate.checkIssued(certificate);
+}
+
+function validity(
+  about: string,
+  certificate: X509Certificate,
+  { now, expired }: { now: number; expired: string },
+): Finding {
+  const from = Date.parse(certificate.validFrom);
+  const to = Date.parse(certificate.validTo);
+  if (to < now) return warning(about, `EXPIRED ${span(now - to)} ago, on ${date(to)}: ${expired}`);
+  if (from > now) return warning(about, `is NOT YET VALID, only from ${date(from)}`);
+  const text = `valid from ${date(from)} to ${date(to)}, ${span(to - now)} left`;
+  return to - now < SOON ? warning(about, text) : ok(about, text);
+}
+
+function serverPurpose(leaf: X509Certificate): Finding[] {
+  // Node's name for extended key usages; absent means any purpose.
+  const purposes = leaf.keyUsage as readonly string[] | undefined;
+  if (purposes === undefined || purposes.includes(SERVER_AUTH)) return [];
+  return [warning('tls.cert', 'its extended key usage does not allow serverAuth: callers will refuse it')];
+}
+
+function serverNames(leaf: X509Certificate, names: readonly string[]): Finding[] {
+  return names
+    .filter((name) => leaf.checkHost(name) === undefined)
+    .map((name) => warning('listen.serverNames', `the server certificate is not for ${name}`));
+}
+
+function order(chain: readonly X509Certificate[]): Finding[] {
+  const wrong = chain.findIndex((one, index) => {
+    const next = chain[index + 1];
+    return next !== undefined && !one.checkIssued(next);
+  });
+  if (wrong !== -1) {
+    return [
+      warning(
+        'tls.cert',
+        `certificate ${wrong + 1} of the file is not issued by certificate ${wrong + 2}: wrong order?`,
+      ),
+    ];
+  }
+  return [
+    ok('tls.cert', chain.length === 1 ? 'no intermediates' : `chain of ${chain.length}, each issued by the next`),
+  ];
+}

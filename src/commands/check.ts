@@ -1,0 +1,119 @@
+import { parseArguments } from '../config/arguments.js';
+import type { Config } from '../config/config.js';
+import { loadConfigWithSources } from '../config/load.js';
+import type { LoadedConfig } from '../config/load.js';
+import { isLoopback } from '../config/upstream.js';
+import { ConfigError } from '../errors.js';
+import { inspectCredentials } from '../trust/credentials.js';
+import { isReadableByOthers } from '../trust/files.js';
+import { checkAuthorities, checkRevocation, checkServerChain } from './check-certificates.js';
+import { EXIT } from './command.js';
+import type { Invocation, Terminal } from './command.js';
+import { note, ok, problem, warning } from './findings.js';
+import type { Finding, Grade } from './findings.js';
+import { printable } from './printable.js';
+
+/**
+ * Says what is right and wrong with every setting and file, like `nginx -t`. Opens no port.
+ * @returns 0, or 78 when `run` would refuse to start
+ * @throws UsageError
+ */
+// eslint-disable-next-line @typescript-eslint/require-await -- commands are asynchronous; this one has nothing to await
+export async function check({ argv, terminal, env }: Invocation): Promise<number> {
+  const { file, flags } = parseArguments(argv);
+  const findings = examine({ file, flags, ...(env === undefined ? {} : { env }) });
+  return report(findings, terminal);
+}
+
+function examine(input: Parameters<typeof loadConfigWithSources>[0]): Finding[] {
+  try {
+    const loaded = loadConfigWithSources(input);
+    return [...checkSettings(loaded), ...checkFiles(loaded.config)];
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    const findings = error.problems.map((text) => problem('settings', text));
+    return [...findings, note('settings', 'certificates and keys were not looked at: settings come first')];
+  }
+}
+
+function checkSettings({ config, sources }: LoadedConfig): Finding[] {
+  const given = [...sources].map(([name, source]) => ok(name, `${shown(config, name)} (${source})`));
+  return [ok('settings', config.file ?? 'no file'), ...given, ...risks(config)];
+}
+
+/** The value in effect, short. No setting is a secret; secrets are in the files that settings name. */
+function shown(config: Config, name: string): string {
+  const value = name
+    .split('.')
+    .reduce<unknown>((at, key) => (at as Record<string, unknown> | undefined)?.[key], config);
+  const text = value === undefined ? 'as the default' : JSON.stringify(value);
+  return text.length > 100 ? `${text.slice(0, 100)}…` : text;
+}
+
+function checkFiles(config: Config): Finding[] {
+  const inspection = inspectCredentials(config);
+  const circumstances = { config, now: Date.now() };
+  return [
+    ...checkServerChain(inspection.chain, circumstances),
+    ...(inspection.credentials === null ? [] : [ok('tls.key', 'belongs to the certificate')]),
+    ...secretModes(config),
+    ...checkAuthorities(inspection, circumstances),
+    ...checkRevocation(inspection, circumstances),
+    ...inspection.problems.map(splitProblem),
+  ];
+}
+
+function splitProblem(text: string): Finding {
+  const colon = text.indexOf(': ');
+  return problem(text.slice(0, colon), text.slice(colon + 2));
+}
+
+/** Allowed, and worth a second look. */
+function risks({ tls, clientCert, upstream, admin }: Config): Finding[] {
+  const { verify, allow } = clientCert;
+  const all: readonly (readonly [boolean, Finding])[] = [
+    [tls.legacy, warning('tls.legacy', 'LEGACY: accepts TLS versions, signatures and keys that are considered broken')],
+    [!tls.legacy && tls.securityLevel < 2, warning('tls.securityLevel', 'is below 2, the level of nginx on Debian')],
+    [verify === 'off', warning('clientCert.verify', 'OFF: every caller gets in, and nobody is identified')],
+    [verify === 'optional', note('clientCert.verify', 'callers without a certificate get in, unidentified')],
+    [verify === 'optional-no-ca', warning('clientCert.verify', 'callers with a certificate of any issuer get in')],
+    [verify !== 'off' && allow.length === 0, note('clientCert.allow', 'every certificate under the CA gets in')],
+    [isRemote(upstream.address), warning('upstream.url', 'identity headers travel in the clear to another machine')],
+    [admin.port !== null && !isLoopback(admin.host), note('admin.host', 'others can reach the admin listener')],
+  ];
+  return all.filter(([applies]) => applies).map(([, finding]) => finding);
+}
+
+function isRemote(address: Config['upstream']['address']): boolean {
+  return address.kind === 'tcp' && !isLoopback(address.host);
+}
+
+function secretModes({ tls }: Config): Finding[] {
+  const secrets = [
+    ['tls.key', tls.key],
+    ['tls.keyPassphraseFile', tls.keyPassphraseFile],
+  ] as const;
+  return secrets.flatMap(([about, path]) =>
+    path !== null && isReadableByOthers(path) ? [warning(about, `${path} can be read by group or others`)] : [],
+  );
+}
+
+const COLOURS: Readonly<Record<Grade, string>> = { ok: '32', note: '36', warning: '33', error: '31' };
+
+function report(findings: readonly Finding[], { out, colour }: Terminal): number {
+  const width = Math.max(...findings.map(({ about }) => about.length));
+  for (const { grade, about, text } of findings) {
+    const word = colour ? `\u001b[${COLOURS[grade]}m${grade.padEnd(7)}\u001b[0m` : grade.padEnd(7);
+    out(`${word}  ${about.padEnd(width)}  ${printable(text)}`);
+  }
+  const errors = findings.filter(({ grade }) => grade === 'error').length;
+  const warnings = findings.filter(({ grade }) => grade === 'warning').length;
+  out(
+    `${errors === 0 ? 'good to run' : 'would refuse to run'}: ${counted(errors, 'error')}, ${counted(warnings, 'warning')}`,
+  );
+  return errors === 0 ? EXIT.ok : EXIT.config;
+}
+
+function counted(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? '' : 's'}`;
+}

@@ -1,0 +1,94 @@
+import { didYouMean } from '../config/suggest.js';
+import { ConfigError, UsageError } from '../errors.js';
+import { EXIT } from './command.js';
+import type { Command, Invocation, Terminal } from './command.js';
+import { printable } from './printable.js';
+
+interface Entry {
+  readonly summary: string;
+  readonly usage: string;
+}
+
+const SETTINGS_HELP = [
+  '  --config FILE, -c FILE   YAML file of settings',
+  '  --NAME VALUE             any setting, such as --listen.port 8443 or --clientCert.ca=ca.pem',
+  '',
+  'Every setting is also an environment variable: tls.minVersion is MTLS_SIDECAR_TLS_MIN_VERSION.',
+  'A flag wins over a variable, a variable over the file, the file over the default.',
+].join('\n');
+
+const COMMANDS = {
+  run: {
+    summary: 'serve until SIGTERM',
+    usage: `Usage: mtls-sidecar run [--config FILE] [--NAME VALUE]…\n\n${SETTINGS_HELP}`,
+  },
+  check: {
+    summary: 'say what is right and wrong with settings, certificates and keys, like nginx -t',
+    usage: `Usage: mtls-sidecar check [--config FILE] [--NAME VALUE]…\n\n${SETTINGS_HELP}`,
+  },
+} as const satisfies Readonly<Record<string, Entry>>;
+export type CommandName = keyof typeof COMMANDS;
+
+/** How each command is loaded: when it is called, so that `--version` stays cheap. */
+export type Loaders = Readonly<Record<CommandName, () => Promise<Command>>>;
+
+/** A whole command line and what it is answered with. */
+export interface CommandLine extends Invocation {
+  readonly version: string;
+  readonly loaders: Loaders;
+}
+
+/**
+ * Runs the command that `argv` names and says on `err` what is wrong, one line a problem.
+ * @returns the exit code; never throws
+ */
+export async function runCommandLine({ argv, version, loaders, ...rest }: CommandLine): Promise<number> {
+  const [name, ...following] = argv;
+  try {
+    if (name === '--version' || name === '-v' || name === 'version') return say(rest.terminal, version);
+    if (name === '--help' || name === '-h' || name === 'help') return say(rest.terminal, help(following[0]));
+    if (name === undefined) throw new UsageError('which command?');
+    if (following.includes('--help') || following.includes('-h')) return say(rest.terminal, help(name));
+    const command = await loaders[find(name)]();
+    return await command({ argv: following, ...rest });
+  } catch (error) {
+    return explain(error, rest.terminal);
+  }
+}
+
+function say(terminal: Terminal, text: string): number {
+  text.split('\n').forEach((line) => terminal.out(line));
+  return EXIT.ok;
+}
+
+function help(topic: string | undefined): string {
+  if (topic !== undefined) return COMMANDS[find(topic)].usage;
+  const lines = Object.entries(COMMANDS).map(([name, { summary }]) => `  ${name.padEnd(10)} ${summary}`);
+  return [
+    'Usage: mtls-sidecar COMMAND [--config FILE] [--NAME VALUE]…',
+    '',
+    ...lines,
+    '',
+    'mtls-sidecar help COMMAND says more.',
+  ].join('\n');
+}
+
+function find(name: string): CommandName {
+  if (Object.hasOwn(COMMANDS, name)) return name as CommandName;
+  throw new UsageError(`there is no command ${JSON.stringify(name)}${didYouMean(name, Object.keys(COMMANDS))}`);
+}
+
+function explain(error: unknown, terminal: Terminal): number {
+  if (error instanceof ConfigError) {
+    error.problems.forEach((problem) => terminal.err(`mtls-sidecar: ${printable(problem)}`));
+    return EXIT.config;
+  }
+  if (error instanceof UsageError) {
+    terminal.err(`mtls-sidecar: ${printable(error.message)}; mtls-sidecar --help says what there is`);
+    return EXIT.usage;
+  }
+  terminal.err(
+    `mtls-sidecar: internal error: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`,
+  );
+  return EXIT.internal;
+}

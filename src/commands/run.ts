@@ -1,0 +1,35 @@
+import { startApp } from '../app.js';
+import type { App } from '../app.js';
+import { parseArguments } from '../config/arguments.js';
+import type { Config } from '../config/config.js';
+import { loadConfig } from '../config/load.js';
+import { ConfigError } from '../errors.js';
+import { runUntilStopped } from '../lifecycle.js';
+import { loadCredentials } from '../trust/credentials.js';
+import { bindProblem } from './bind-problem.js';
+import type { Invocation } from './command.js';
+
+/**
+ * Serves until it is told to stop. Nothing listens before every setting and file is known to be good.
+ * @returns 0, or 75 when requests in flight were cut short
+ * @throws UsageError, ConfigError
+ */
+export async function run({ argv, env }: Invocation): Promise<number> {
+  const { file, flags } = parseArguments(argv);
+  const config = loadConfig({ file, flags, ...(env === undefined ? {} : { env }) });
+  return runApp(config);
+}
+
+async function runApp(config: Config): Promise<number> {
+  const app = await start(config);
+  return runUntilStopped(app, config);
+}
+
+async function start(config: Config): Promise<App> {
+  try {
+    return await startApp(config, loadCredentials(config));
+  } catch (error) {
+    const problem = bindProblem(error as NodeJS.ErrnoException, config);
+    throw problem === null ? error : new ConfigError([problem]);
+  }
+}

@@ -1,0 +1,148 @@
+/** The typed, deep-frozen form of every setting. Durations are milliseconds, sizes bytes, file names absolute. */
+
+export type VerifyMode = 'required' | 'optional' | 'optional-no-ca' | 'off';
+export type TlsVersion = 'TLSv1' | 'TLSv1.1' | 'TLSv1.2' | 'TLSv1.3';
+export type Preset = 'nginx' | 'ingress-nginx' | 'haproxy' | 'xfcc' | 'rfc9440' | 'traefik';
+
+/** Attributes of a verified identity that a header can carry. */
+export const ATTRIBUTES = [
+  'verify',
+  'subject',
+  'issuer',
+  'subjectLegacy',
+  'commonName',
+  'serial',
+  'sha256',
+  'sha1',
+  'spkiSha256',
+  'notBefore',
+  'notAfter',
+  'daysRemaining',
+  'san',
+  'dnsNames',
+  'uris',
+  'emails',
+  'certPem',
+  'certDer',
+  'chainDer',
+  'xfcc',
+  'traefikCert',
+  'traefikInfo',
+  'tlsVersion',
+  'cipher',
+  'serverName',
+  'sessionReused',
+] as const;
+export type Attribute = (typeof ATTRIBUTES)[number];
+
+/** All conditions given must hold. Name conditions are exact, or patterns with `*` (one label or path segment) and `**`. */
+export interface AllowRule {
+  readonly commonName?: string;
+  readonly organization?: string;
+  readonly organizationalUnit?: string;
+  readonly dnsName?: string;
+  readonly uri?: string;
+  readonly email?: string;
+  readonly ipAddress?: string;
+  readonly issuer?: string;
+  /** `sha256:<base64>` */
+  readonly spkiSha256?: string;
+  /** 64 lower-case hex digits (colons and upper case are accepted in the file and folded) */
+  readonly certSha256?: string;
+  /** Upper-case hex as nginx prints it (leading zeros, colons and lower case are folded) */
+  readonly serial?: string;
+  readonly methods?: readonly string[];
+  readonly paths?: readonly string[];
+}
+
+export type UpstreamAddress =
+  | { readonly kind: 'tcp'; readonly host: string; readonly port: number }
+  | { readonly kind: 'unix'; readonly path: string };
+
+export interface Config {
+  /** The file the settings came from, or null when there was none. */
+  readonly file: string | null;
+  readonly listen: {
+    readonly host: string;
+    readonly port: number;
+    /** Lower case. */
+    readonly serverNames: readonly string[];
+    readonly http2: boolean;
+    readonly proxyProtocol: boolean;
+    readonly plainHttp: 'error' | 'redirect';
+  };
+  readonly workers: number | 'auto';
+  readonly tls: {
+    /** Null only where a command can do without (never for `run`). */
+    readonly cert: string;
+    readonly key: string;
+    readonly keyPassphraseFile: string | null;
+    readonly minVersion: TlsVersion;
+    readonly maxVersion: TlsVersion;
+    readonly legacy: boolean;
+    /** Effective level: 0 when `legacy`. */
+    readonly securityLevel: number;
+    readonly ciphers: string | null;
+    readonly curves: string | null;
+    readonly handshakeTimeout: number;
+    readonly sessions: {
+      readonly resumption: boolean;
+      readonly lifetime: number;
+      readonly ticketKeys: readonly string[];
+    };
+  };
+  readonly clientCert: {
+    readonly verify: VerifyMode;
+    readonly ca: readonly string[];
+    readonly crl: readonly string[];
+    readonly crlExpired: 'refuse' | 'warn';
+    readonly depth: number;
+    readonly purpose: 'clientAuth' | 'any';
+    readonly allow: readonly AllowRule[];
+  };
+  readonly upstream: {
+    /** As written. */
+    readonly url: string;
+    readonly address: UpstreamAddress;
+    readonly unsafeRemote: boolean;
+    readonly connectTimeout: number;
+    readonly headTimeout: number;
+    readonly idleTimeout: number;
+    readonly maxConnections: number;
+    readonly keepAlive: number;
+  };
+  readonly identity: {
+    readonly presets: readonly Preset[];
+    readonly headers: Readonly<Record<string, Attribute>>;
+  };
+  readonly forwarded: {
+    /** CIDRs, or single addresses. */
+    readonly trustedProxies: readonly string[];
+    readonly rfc7239: boolean;
+  };
+  readonly headers: { readonly underscores: 'drop' | 'reject' | 'keep' };
+  readonly limits: {
+    readonly head: number;
+    /** 0 means no limit. */
+    readonly body: number;
+    readonly connections: number;
+    readonly requestsPerConnection: number;
+    readonly connectionAge: number;
+    readonly headTimeout: number;
+    readonly bodyIdleTimeout: number;
+    readonly keepAliveTimeout: number;
+    readonly tunnelIdleTimeout: number;
+  };
+  readonly admin: {
+    readonly host: string;
+    /** Null means the admin listener is off. */
+    readonly port: number | null;
+  };
+  readonly reload: { readonly interval: number };
+  readonly shutdown: { readonly delay: number; readonly grace: number };
+  readonly log: {
+    readonly level: 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal' | 'silent';
+    readonly access: boolean | 'combined';
+    readonly pretty: boolean;
+  };
+}

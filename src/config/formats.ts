@@ -1,0 +1,314 @@
+import { isIP } from 'node:net';
+import ipaddr from 'ipaddr.js';
+import { ATTRIBUTES } from './config.js';
+import { parseAllowRules } from './allow-rules.js';
+import { didYouMean } from './suggest.js';
+import { parseUpstream } from './upstream.js';
+import { parseStructure } from './yaml-source.js';
+
+/** The parts of a setting that its format may look at. */
+export interface FormatOptions {
+  readonly default: unknown;
+  readonly choices?: readonly string[];
+  /** Smallest number, duration in milliseconds or size in bytes. */
+  readonly min?: number;
+  readonly max?: number;
+}
+
+/** How one kind of setting is written. */
+export interface Format {
+  /** For people: what may be written. */
+  allowed(options: FormatOptions): string;
+  /** The value as the program uses it. @throws Error with a sentence that says what is allowed */
+  parse(raw: unknown, options: FormatOptions): unknown;
+  /** How the text of an environment variable or flag becomes what a file would have held. Default: as it is. */
+  fromText?(text: string): unknown;
+}
+
+/** setTimeout takes a longer delay for 1 ms, so a "very long" timeout would fire at once. */
+const LONGEST_TIMER = 2 ** 31 - 1;
+const MILLISECONDS: Readonly<Record<string, number>> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000 };
+const BYTES: Readonly<Record<string, number>> = { '': 1, KiB: 1024, MiB: 1024 ** 2, GiB: 1024 ** 3 };
+const HOST_NAME =
+  /^(?=.{1,253}$)[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?)*$/i;
+const TOKEN = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
+
+/** Headers that frame or route a request (RFC 9110, RFC 9112): an identity in one of them would break the exchange. */
+const HEADERS_NOT_FOR_IDENTITY = new Set([
+  ...['connection', 'keep-alive', 'proxy-connection', 'proxy-authenticate', 'proxy-authorization', 'te', 'trailer'],
+  ...['transfer-encoding', 'upgrade', 'http2-settings', 'host', 'expect', 'date', 'max-forwards', 'range'],
+  ...['forwarded', 'x-forwarded-for', 'x-forwarded-proto', 'x-forwarded-host', 'x-forwarded-port', 'x-request-id'],
+]);
+
+const count: Format = {
+  allowed: ({ min = 0, max = Number.MAX_SAFE_INTEGER }) =>
+    max === Number.MAX_SAFE_INTEGER ? `a whole number of at least ${min}` : `a whole number from ${min} to ${max}`,
+  parse(raw, options) {
+    const value = typeof raw === 'string' && /^\d{1,15}$/.test(raw) ? Number(raw) : raw;
+    const isWhole = typeof value === 'number' && Number.isSafeInteger(value);
+    if (!isWhole || value < (options.min ?? 0) || value > (options.max ?? Infinity)) refuse(this, options);
+    return value;
+  },
+};
+
+const portOrOff: Format = {
+  allowed: () => 'a port from 0 to 65535 (0 picks a free one), or off',
+  parse(raw, options) {
+    // YAML 1.1 tools write off as false.
+    if (raw === 'off' || raw === false) return null;
+    return attempt(() => count.parse(raw, { ...options, min: 0, max: 65535 }), this, options);
+  },
+};
+
+const duration: Format = {
+  allowed: ({ min = 1 }) => `a duration such as 500ms, 10s, 5m or 1h${min === 0 ? ', or 0' : ', more than 0'}`,
+  parse(raw, options) {
+    const value = raw === 0 || raw === '0' ? 0 : measured(raw, /^(\d{1,9})(ms|s|m|h)$/, MILLISECONDS);
+    if (value === null || value < (options.min ?? 1)) return refuse(this, options);
+    if (value > LONGEST_TIMER) throw new Error('must be at most 24 days');
+    return value;
+  },
+};
+
+const size: Format = {
+  allowed: ({ min = 0 }) =>
+    `a size such as 512 (bytes), 16KiB or 1MiB${min === 0 ? '; 0 = no limit' : `, at least ${min} bytes`}`,
+  parse(raw, options) {
+    const value = measured(raw, /^(\d{1,12})(|KiB|MiB|GiB)$/, BYTES);
+    if (value === null || value < (options.min ?? 0) || value > (options.max ?? Number.MAX_SAFE_INTEGER)) {
+      return refuse(this, options);
+    }
+    return value;
+  },
+};
+
+const onOff: Format = {
+  allowed: () => 'true or false',
+  parse(raw, options) {
+    if (raw === true || raw === 'true') return true;
+    return raw === false || raw === 'false' ? false : refuse(this, options);
+  },
+};
+
+const choice: Format = {
+  allowed: ({ choices = [] }) => `one of ${choices.join(', ')}`,
+  parse(raw, options) {
+    // YAML reads a bare true as a boolean; the choices are words.
+    if (typeof raw === 'string' && options.choices?.includes(raw)) return raw;
+    // `verify: off` is the word off in YAML 1.2, but tools that speak YAML 1.1 write it as false.
+    if (raw === false && options.choices?.includes('off')) return 'off';
+    return refuse(this, options);
+  },
+};
+
+const accessLog: Format = {
+  allowed: () => 'true, false or combined',
+  parse(raw, options) {
+    return raw === 'combined' ? raw : attempt(() => onOff.parse(raw, options), this, options);
+  },
+};
+
+const bindHost: Format = {
+  allowed: () => 'an IP address or host name',
+  parse(raw, options) {
+    return typeof raw === 'string' && (isIP(raw) !== 0 || HOST_NAME.test(raw)) ? raw : refuse(this, options);
+  },
+};
+
+const file: Format = {
+  allowed: () => 'a file name',
+  parse: (raw) => fileName(raw),
+};
+
+const files: Format = {
+  allowed: () => 'a file, a list of files, or a directory',
+  fromText: listFromText,
+  parse(raw, options) {
+    const list = (Array.isArray(raw) ? raw : [raw]).map(fileName);
+    return list.length > 0 ? list : refuse(this, options);
+  },
+};
+
+const hostNames: Format = {
+  allowed: () => 'a list of host names',
+  fromText: listFromText,
+  parse(raw, options) {
+    return each(raw, this, options).map((name) => {
+      if (!HOST_NAME.test(name)) throw new Error(`must be ${this.allowed(options)}; ${quote(name)} is none`);
+      return name.toLowerCase();
+    });
+  },
+};
+
+const choices: Format = {
+  allowed: ({ choices: known = [] }) => `a list of ${known.join(', ')}`,
+  fromText: listFromText,
+  parse(raw, options) {
+    const known = options.choices ?? [];
+    return unique(each(raw, this, options)).map((name) => {
+      if (known.includes(name)) return name;
+      throw new Error(`must be ${this.allowed(options)}; ${quote(name)} is unknown${didYouMean(name, known)}`);
+    });
+  },
+};
+
+const networks: Format = {
+  allowed: () => 'a list of IP addresses and CIDR blocks such as 10.0.0.0/8',
+  fromText: listFromText,
+  parse(raw, options) {
+    return each(raw, this, options).map((network) => {
+      if (isNetwork(network)) return network;
+      throw new Error(`must be ${this.allowed(options)}; ${quote(network)} is none`);
+    });
+  },
+};
+
+const opensslList: Format = {
+  allowed: () => "a list in OpenSSL's form, such as ECDHE+AESGCM:!aNULL",
+  parse(raw, options) {
+    return typeof raw === 'string' && /^[A-Za-z0-9_.:+!@=,?*/-]+$/.test(raw) ? raw : refuse(this, options);
+  },
+};
+
+const upstream: Format = {
+  allowed: () => 'http://HOST:PORT or unix:/PATH',
+  parse(raw, options) {
+    if (typeof raw !== 'string') return refuse(this, options);
+    parseUpstream(raw);
+    return raw;
+  },
+};
+
+const identityHeaders: Format = {
+  allowed: () => `a map of header names to attributes (${ATTRIBUTES.join(', ')})`,
+  fromText: parseStructure,
+  parse(raw, options) {
+    if (!(raw instanceof Map)) return refuse(this, options);
+    const problems: string[] = [];
+    const entries = [...raw].map(([name, attribute]: [unknown, unknown]): [string, string] => {
+      problems.push(...headerProblems(name, attribute));
+      return [String(name), String(attribute)];
+    });
+    const folded = entries.map(([name]) => fold(name));
+    const repeated = entries.filter((_, index) => folded.indexOf(folded[index] ?? '') !== index);
+    problems.push(...repeated.map(([name]) => `${quote(name)} is there twice (case, _ and . make no difference)`));
+    if (problems.length > 0) throw new Error(problems.join('; '));
+    // fromEntries defines own properties, so a header named __proto__ stays a header and sets no prototype.
+    return Object.fromEntries(entries);
+  },
+};
+
+const allowRules: Format = {
+  allowed: () => 'a list of rules such as [{commonName: im.qq.com, methods: [POST]}]',
+  fromText: parseStructure,
+  parse: (raw) => parseAllowRules(raw),
+};
+
+/** A name that is fixed for a later version. To take it and do nothing could leave open what its user believes shut. */
+const unavailable: Format = {
+  allowed: (options) => `${JSON.stringify(plain(options.default))} (anything else is not available in this version)`,
+  fromText: (text) => (/^[[{]/.test(text) ? parseStructure(text) : text),
+  parse(raw, options) {
+    const wanted = JSON.stringify(plain(options.default));
+    // A variable or flag gives the text of a number or truth value.
+    const isText = typeof raw === 'string' && raw === wanted;
+    if (isText || JSON.stringify(plain(raw)) === wanted) return options.default;
+    throw new Error(`is not available in this version: leave it out (or ${wanted})`);
+  },
+};
+
+/** Every format by the name that the schema uses. None is a built-in name of convict: those coerce text loosely. */
+export const FORMATS = {
+  'whole-number': count,
+  'port-or-off': portOrOff,
+  duration,
+  size,
+  'on-off': onOff,
+  choice,
+  'access-log': accessLog,
+  'bind-host': bindHost,
+  file,
+  files,
+  'host-names': hostNames,
+  choices,
+  networks,
+  'openssl-list': opensslList,
+  upstream,
+  'identity-headers': identityHeaders,
+  'allow-rules': allowRules,
+  unavailable,
+} as const satisfies Record<string, Format>;
+export type FormatName = keyof typeof FORMATS;
+
+function refuse(format: Format, options: FormatOptions): never {
+  throw new Error(`must be ${format.allowed(options)}`);
+}
+
+function attempt(parse: () => unknown, format: Format, options: FormatOptions): unknown {
+  try {
+    return parse();
+  } catch {
+    return refuse(format, options);
+  }
+}
+
+function measured(raw: unknown, form: RegExp, units: Readonly<Record<string, number>>): number | null {
+  const [, digits, unit] = form.exec(typeof raw === 'number' ? String(raw) : typeof raw === 'string' ? raw : '') ?? [];
+  return digits === undefined ? null : Number(digits) * (units[unit ?? ''] ?? NaN);
+}
+
+function each(raw: unknown, format: Format, options: FormatOptions): string[] {
+  if (!Array.isArray(raw) || raw.some((item) => typeof item !== 'string')) return refuse(format, options);
+  return raw as string[];
+}
+
+function listFromText(text: string): unknown {
+  return text.startsWith('[') ? parseStructure(text) : text.split(',').map((item) => item.trim());
+}
+
+function fileName(raw: unknown): string {
+  // Somebody who pastes the PEM text itself must not find the private key repeated in an error message.
+  if (typeof raw === 'string' && raw.includes('-----BEGIN'))
+    throw new Error('must be the name of a file, not its text');
+  if (typeof raw !== 'string' || raw === '' || /[\0\n\r]/.test(raw)) throw new Error('must be a file name');
+  return raw;
+}
+
+function isNetwork(text: string): boolean {
+  const [address = '', ...rest] = text.split('/');
+  // ipaddr.js also takes 10.1 and octal forms, which other tools read as other addresses.
+  if (!ipaddr.IPv4.isValidFourPartDecimal(address) && (!ipaddr.IPv6.isValid(address) || address.includes('%')))
+    return false;
+  return rest.length === 0 || ipaddr.isValidCIDR(text);
+}
+
+/** CGI and its children read Content_Length as Content-Length. */
+function fold(header: string): string {
+  return header.toLowerCase().replace(/[^a-z0-9]/g, '-');
+}
+
+function headerProblems(name: unknown, attribute: unknown): string[] {
+  const problems: string[] = [];
+  if (typeof name !== 'string' || !TOKEN.test(name)) problems.push(`${quote(name)} is no header name`);
+  else if (HEADERS_NOT_FOR_IDENTITY.has(fold(name)) || fold(name).startsWith('content-')) {
+    problems.push(`${quote(name)} has a meaning of its own and cannot carry an identity`);
+  }
+  if (!(ATTRIBUTES as readonly unknown[]).includes(attribute)) {
+    const hint = didYouMean(String(attribute), ATTRIBUTES) || `: it is one of ${ATTRIBUTES.join(', ')}`;
+    problems.push(`${quote(name)} has the unknown attribute ${quote(attribute)}${hint}`);
+  }
+  return problems;
+}
+
+function unique(list: readonly string[]): string[] {
+  return [...new Set(list)];
+}
+
+function quote(value: unknown): string {
+  return JSON.stringify(value) ?? String(value);
+}
+
+/** Maps as objects, so that JSON shows them. */
+function plain(value: unknown): unknown {
+  return value instanceof Map ? Object.fromEntries(value) : value;
+}

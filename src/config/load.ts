@@ -1,0 +1,152 @@
+import { resolve } from 'node:path';
+import convict from 'convict';
+import { ConfigError } from '../errors.js';
+import { FORMATS } from './formats.js';
+import type { Format } from './formats.js';
+import { RULES } from './rules.js';
+import { SCHEMA, SETTINGS } from './schema.js';
+import { environmentLayer, fileLayer, flagLayer } from './sources.js';
+import type { Environment, Given, Layer } from './sources.js';
+import { parseUpstream } from './upstream.js';
+import type { Config } from './config.js';
+
+/** Where settings come from. */
+export interface ConfigInput {
+  /** Text by full setting name, as `parseArguments` gives it. */
+  readonly flags?: Readonly<Record<string, string>>;
+  /** Default: the environment of the process. */
+  readonly env?: Environment;
+  /** YAML file, or null for none. */
+  readonly file?: string | null;
+}
+
+/** A configuration together with where each setting that is not at its default came from. */
+export interface LoadedConfig {
+  readonly config: Config;
+  readonly sources: ReadonlyMap<string, string>;
+}
+
+for (const [name, format] of Object.entries<Format>(FORMATS)) {
+  // Only a validator, no coercion: convict would hand "8443abc" on as 8443 and any word as true.
+  convict.addFormat({ name, validate: (value, options) => void format.parse(value, options) });
+}
+
+/**
+ * Reads and judges every setting. Precedence: flag, environment variable, file, default.
+ * @throws ConfigError with all problems at once
+ */
+export function loadConfig(input: ConfigInput): Config {
+  return loadConfigWithSources(input).config;
+}
+
+/** As `loadConfig`, for those who want to show where a value came from. @throws ConfigError */
+export function loadConfigWithSources(input: ConfigInput): LoadedConfig {
+  const layers = readLayers(input);
+  const given = new Map(layers.flatMap((layer) => [...layer.given]));
+  const malformed = findMalformed(given);
+  const config = assemble(given, malformed, input.file ?? null);
+  const problems = [
+    ...layers.flatMap((layer) => layer.problems),
+    ...[...malformed].map(([name, message]) => `${describe(name, given)}: ${message}`),
+    ...brokenRules(config, given, malformed),
+  ];
+  if (problems.length > 0) throw new ConfigError(problems);
+  return { config: deepFreeze(config), sources: new Map([...given].map(([name, { source }]) => [name, source])) };
+}
+
+/** Lowest precedence first, so that a later layer replaces an earlier one. */
+function readLayers({ flags = {}, env = process.env, file = null }: ConfigInput): Layer[] {
+  const fromFile = file === null ? [] : [fileLayer(file)];
+  return [...fromFile, environmentLayer(env), flagLayer(flags)];
+}
+
+/** Message by setting, in convict's order. */
+function findMalformed(given: ReadonlyMap<string, Given>): Map<string, string> {
+  const settings = convict<Record<string, unknown>>(SCHEMA, { env: {}, args: [] });
+  for (const [name, { raw }] of given) settings.set(name, raw);
+  try {
+    settings.validate({ allowed: 'strict' });
+    return new Map();
+  } catch (error) {
+    return new Map((error as Error).message.split('\n').map(splitMessage));
+  }
+}
+
+/** Convict writes one line for each setting, `name: message`, and quotes values as JSON: no line breaks inside. */
+function splitMessage(line: string): [string, string] {
+  const colon = line.indexOf(': ');
+  return [line.slice(0, colon), line.slice(colon + 2)];
+}
+
+/** A malformed setting takes its default here, so that the rules can judge the rest. */
+function assemble(
+  given: ReadonlyMap<string, Given>,
+  malformed: ReadonlyMap<string, string>,
+  file: string | null,
+): Config {
+  const values: Record<string, unknown> = {};
+  for (const name of SETTINGS.keys()) {
+    put(values, name.split('.'), valueOf(name, malformed.has(name) ? undefined : given.get(name)));
+  }
+  // Their names are fixed, but nothing of this version reads them.
+  delete values['callback'];
+  delete values['routes'];
+  const settings = values as unknown as Config;
+  return {
+    ...settings,
+    file: file === null ? null : resolve(file),
+    tls: effectiveTls(settings.tls),
+    upstream: { ...settings.upstream, address: parseUpstream(settings.upstream.url) },
+  };
+}
+
+function effectiveTls(tls: Config['tls']): Config['tls'] {
+  return { ...tls, securityLevel: tls.legacy ? 0 : tls.securityLevel, sessions: { ...tls.sessions, ticketKeys: [] } };
+}
+
+function valueOf(name: string, given: Given | undefined): unknown {
+  const setting = SETTINGS.get(name);
+  if (setting === undefined) return undefined;
+  const raw = given === undefined ? setting.default : given.raw;
+  const format: Format = FORMATS[setting.format];
+  const value = raw === null ? null : format.parse(raw, setting);
+  if (setting.format === 'files') return absolute((value ?? []) as string[], given);
+  if (setting.format !== 'file') return value;
+  // The type of Config promises a certificate and a key; a rule refuses the empty name.
+  if (value === null) return name === 'tls.keyPassphraseFile' ? null : '';
+  return absolute([value as string], given)[0];
+}
+
+function absolute(files: readonly string[], given: Given | undefined): string[] {
+  return files.map((file) => resolve(given?.base ?? '.', file));
+}
+
+function put(into: Record<string, unknown>, [key = '', ...rest]: readonly string[], value: unknown): void {
+  // Keys come from the schema alone, never from input.
+  if (rest.length === 0) into[key] = value;
+  else put((into[key] ??= {}) as Record<string, unknown>, rest, value);
+}
+
+function brokenRules(
+  config: Config,
+  given: ReadonlyMap<string, Given>,
+  malformed: ReadonlyMap<string, string>,
+): string[] {
+  return RULES.filter(({ about }) => !about.some((name) => malformed.has(name))).flatMap((rule) => {
+    const message = rule.problem(config);
+    if (message === null) return [];
+    const others = rule.about.slice(1).filter((name) => given.has(name));
+    const because = others.length > 0 ? ` [${others.map((name) => describe(name, given)).join(', ')}]` : '';
+    return [`${describe(rule.about[0] ?? '', given)}: ${message}${because}`];
+  });
+}
+
+function describe(name: string, given: ReadonlyMap<string, Given>): string {
+  return `${name} (${given.get(name)?.source ?? 'default'})`;
+}
+
+function deepFreeze<T>(value: T): T {
+  if (typeof value !== 'object' || value === null || Object.isFrozen(value)) return value;
+  Object.values(value).forEach(deepFreeze);
+  return Object.freeze(value);
+}

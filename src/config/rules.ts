@@ -1,0 +1,95 @@
+import type { Config, TlsVersion } from './config.js';
+import { conflictingHeaders } from '../rewrite/identity-headers.js';
+import { isLoopback } from './upstream.js';
+
+/** One combination of settings that is not allowed. */
+export interface Rule {
+  /** Settings it looks at; the first is the one to change. Not judged while one of them is malformed. */
+  readonly about: readonly string[];
+  /** A sentence about the first setting, or null when all is well. */
+  problem(config: Config): string | null;
+}
+
+const OLD: readonly TlsVersion[] = ['TLSv1', 'TLSv1.1'];
+
+/** Presets with a header that tells a verified caller from another. */
+const PRESETS_WITH_VERIFY: readonly string[] = ['nginx', 'ingress-nginx', 'haproxy'];
+
+/** Every illegal combination: one small rule, one message. */
+export const RULES: readonly Rule[] = [
+  {
+    about: ['tls.cert'],
+    problem: ({ tls }) => (tls.cert === '' ? 'is required: the PEM file of the server certificate' : null),
+  },
+  {
+    about: ['tls.key'],
+    problem: ({ tls }) => (tls.key === '' ? "is required: the PEM file of the server certificate's key" : null),
+  },
+  {
+    about: ['clientCert.ca', 'clientCert.verify'],
+    // nginx refuses this too; Node would fall back to the public roots and admit the whole internet.
+    problem: ({ clientCert: { ca, verify } }) =>
+      ca.length === 0 && verify !== 'off' ? 'is required unless clientCert.verify is off: the CA of the callers' : null,
+  },
+  {
+    about: ['clientCert.allow', 'clientCert.verify'],
+    problem: ({ clientCert: { allow, verify } }) =>
+      allow.length > 0 && verify === 'off' ? 'has nothing to match when clientCert.verify is off' : null,
+  },
+  {
+    about: ['tls.minVersion', 'tls.maxVersion'],
+    // The names sort as the versions do.
+    problem: ({ tls: { minVersion, maxVersion } }) =>
+      minVersion > maxVersion ? 'must not be newer than tls.maxVersion' : null,
+  },
+  {
+    about: ['tls.minVersion', 'tls.legacy'],
+    problem: ({ tls }) =>
+      OLD.includes(tls.minVersion) && !tls.legacy ? `${tls.minVersion} needs tls.legacy: true` : null,
+  },
+  {
+    about: ['tls.ciphers'],
+    problem: ({ tls }) =>
+      /@SECLEVEL/i.test(tls.ciphers ?? '') ? 'must not contain @SECLEVEL: set tls.securityLevel' : null,
+  },
+  {
+    about: ['upstream.url', 'upstream.unsafeRemote'],
+    problem: ({ upstream: { address, unsafeRemote } }) =>
+      address.kind === 'tcp' && !isLoopback(address.host) && !unsafeRemote
+        ? 'is not this machine: identity headers would travel in the clear and anybody on the way could forge them ' +
+          '(upstream.unsafeRemote: true permits it)'
+        : null,
+  },
+  {
+    about: ['identity.headers', 'identity.presets', 'clientCert.verify'],
+    problem: (config) =>
+      config.clientCert.verify === 'optional-no-ca' && !tellsVerified(config)
+        ? 'must have a header with the attribute verify when clientCert.verify is optional-no-ca: ' +
+          'the application could not tell an unverified caller'
+        : null,
+  },
+  {
+    about: ['identity.presets', 'identity.headers'],
+    problem: ({ identity }) => conflictingHeaders(identity).join('; ') || null,
+  },
+  {
+    about: ['admin.port', 'listen.port', 'admin.host', 'listen.host'],
+    problem: ({ admin, listen }) =>
+      admin.port !== null && admin.port !== 0 && admin.port === listen.port && overlap(admin.host, listen.host)
+        ? 'must differ from listen.port'
+        : null,
+  },
+];
+
+const WILDCARDS = ['0.0.0.0', '::'];
+
+function overlap(one: string, other: string): boolean {
+  return one === other || WILDCARDS.includes(one) || WILDCARDS.includes(other);
+}
+
+function tellsVerified({ identity }: Config): boolean {
+  return (
+    identity.presets.some((preset) => PRESETS_WITH_VERIFY.includes(preset)) ||
+    Object.values(identity.headers).includes('verify')
+  );
+}

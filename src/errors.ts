@@ -1,0 +1,88 @@
+/**
+ * Every way in which a connection or a request can be refused, as closed lists: they are metric labels, log
+ * fields and API for operators, so a code once published does not change its meaning.
+ */
+
+/** Why a connection was refused before any of it was read as HTTP. */
+export const CONNECTION_REASONS = [
+  'no_certificate',
+  'untrusted_issuer',
+  'self_signed',
+  'expired',
+  'not_yet_valid',
+  'revoked',
+  'crl_missing',
+  'crl_expired',
+  'wrong_purpose',
+  'weak_signature',
+  'chain_too_long',
+  'invalid',
+  'not_allowed',
+  'plain_http',
+  'handshake_timeout',
+  'tls_version',
+  'no_shared_cipher',
+  'handshake_failed',
+  'handshake_aborted',
+  'overloaded',
+] as const;
+export type ConnectionReason = (typeof CONNECTION_REASONS)[number];
+
+/** Why a request of an admitted connection was refused, or could not be answered by the application. */
+export const REQUEST_CODES = [
+  'bad_request',
+  'headers_too_large',
+  'uri_too_long',
+  'body_too_large',
+  'request_timeout',
+  'misdirected',
+  'not_allowed',
+  'expired',
+  'upstream_connect',
+  'upstream_protocol',
+  'upstream_closed',
+  'upstream_timeout',
+  'draining',
+  'overloaded',
+  'internal',
+] as const;
+export type RequestCode = (typeof REQUEST_CODES)[number];
+
+/** Whose fault it is: the caller's, the application's, or ours. */
+export type Side = 'downstream' | 'upstream' | 'internal';
+
+/** The stage of a request's life (the folders of src/, in order) at which it failed. */
+export type Stage = 'listen' | 'admit' | 'rewrite' | 'forward' | 'respond';
+
+/** A request that cannot be answered by the application. `respond/refuse` maps `code` to a status. */
+export class ProxyError extends Error {
+  override readonly name = 'ProxyError';
+  readonly code: RequestCode;
+  readonly side: Side;
+  readonly stage: Stage;
+
+  /** @param message for the log; the caller only ever sees the code and a fixed sentence. */
+  constructor(code: RequestCode, side: Side, stage: Stage, message: string, cause?: unknown) {
+    super(message, cause === undefined ? undefined : { cause });
+    this.code = code;
+    this.side = side;
+    this.stage = stage;
+  }
+}
+
+/** A setting, file or credential that does not permit a start (or a reload). Ends a command with exit code 78. */
+export class ConfigError extends Error {
+  override readonly name = 'ConfigError';
+  /** One sentence per problem, each naming the setting or file, where it came from and what is allowed. */
+  readonly problems: readonly string[];
+
+  constructor(problems: readonly string[]) {
+    super(problems.join('\n'));
+    this.problems = problems;
+  }
+}
+
+/** A command line that cannot be understood. Ends a command with exit code 64. */
+export class UsageError extends Error {
+  override readonly name = 'UsageError';
+}

@@ -1,0 +1,42 @@
+import type { Readable } from 'node:stream';
+import type { ProxyError } from '../errors.js';
+
+/** One request as it goes to the application. */
+export interface ForwardRequest {
+  readonly method: string;
+  /** Origin form, or `*`. */
+  readonly target: string;
+  /** Flat list, Host included, without framing and connection headers. */
+  readonly headers: readonly string[];
+  readonly body: Buffer | Readable | null;
+  /** Bytes; null means chunked. Meaningless without a body. */
+  readonly contentLength: number | null;
+  readonly expectsContinue: boolean;
+  /** Set when the caller announced trailers: they are asked for when the body has ended. */
+  readonly trailers: (() => string[]) | null;
+}
+
+/** What the application answers, piece by piece. After `end` or `fail` nothing follows. */
+export interface AnswerSink {
+  /** 1xx, any number of times. */
+  information(status: number, headers: readonly string[]): void;
+  head(status: number, reason: string, headers: readonly string[]): void;
+  /** @returns false when the sink is full; `Exchange.resume` goes on */
+  data(chunk: Buffer): boolean;
+  end(trailers: readonly string[]): void;
+  fail(error: ProxyError): void;
+}
+
+/** A request under way. */
+export interface Exchange {
+  resume(): void;
+  /** Ends it and its connection; the sink hears nothing more. */
+  abort(): void;
+}
+
+/** The numbers behind the pool metrics. */
+export interface PoolNumbers {
+  readonly open: number;
+  readonly busy: number;
+  readonly waiting: number;
+}

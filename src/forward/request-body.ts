@@ -1,0 +1,105 @@
+import type { IncomingMessage } from 'node:http';
+import { Readable } from 'node:stream';
+import { ProxyError } from '../errors.js';
+
+export interface BodyLimits {
+  /** Bytes; 0 means no limit. */
+  readonly maxBody: number;
+  /** Milliseconds between two pieces, while they are asked for. */
+  readonly idleTimeout: number;
+}
+
+/**
+ * A request body on its way to the application.
+ *
+ * It stands between Node's IncomingMessage and the client because clients destroy the body they are given, which here
+ * would take the caller's connection (and with it the answer) along. It counts, limits, and watches the clock only
+ * while somebody waits for bytes: an application that reads slowly is not the caller's fault.
+ */
+export class RequestBody extends Readable {
+  /** Bytes received so far. */
+  received = 0;
+  private timer: NodeJS.Timeout | null = null;
+
+  constructor(
+    private readonly source: IncomingMessage,
+    private readonly limits: BodyLimits,
+  ) {
+    super();
+    source.on('data', this.onChunk);
+    source.on('end', this.onEnd);
+    source.pause();
+  }
+
+  override _read(): void {
+    this.timer ??= setTimeout(this.onIdle, this.limits.idleTimeout);
+    this.source.resume();
+  }
+
+  private readonly onChunk = (chunk: Buffer): void => {
+    this.received += chunk.length;
+    if (this.limits.maxBody > 0 && this.received > this.limits.maxBody) {
+      const message = `more than ${this.limits.maxBody} bytes of body`;
+      this.destroy(new ProxyError('body_too_large', 'downstream', 'forward', message));
+      return;
+    }
+    if (this.push(chunk)) this.timer?.refresh();
+    else {
+      this.stopTimer();
+      this.source.pause();
+    }
+  };
+
+  private readonly onEnd = (): void => {
+    this.stopTimer();
+    this.push(null);
+  };
+
+  private readonly onIdle = (): void => {
+    const message = `no body bytes for ${this.limits.idleTimeout} ms`;
+    this.destroy(new ProxyError('request_timeout', 'downstream', 'forward', message));
+  };
+
+  override _destroy(error: Error | null, callback: (error?: Error | null) => void): void {
+    this.stopTimer();
+    this.source.off('data', this.onChunk);
+    this.source.off('end', this.onEnd);
+    callback(error);
+  }
+
+  private stopTimer(): void {
+    if (this.timer !== null) clearTimeout(this.timer);
+    this.timer = null;
+  }
+}
+
+/** Null: there is none. A buffer: it came whole with its head. */
+export type Body = Buffer | RequestBody | null;
+
+/** A body up to this size is taken whole if it is there whole. Bytes. */
+const SMALL_BODY = 65_536;
+
+/**
+ * Hands over the body of a request: at once when there is none, otherwise in the next tick, when a small body that came
+ * in the same packet as its head has been parsed and can be sent on in one write. Nothing is waited for beyond that.
+ */
+export function takeBody(
+  request: IncomingMessage,
+  framing: { readonly body: 'none' | 'length' | 'chunked'; readonly contentLength: number },
+  limits: BodyLimits,
+  use: (body: Body) => void,
+): void {
+  if (framing.body === 'none') {
+    use(null);
+    return;
+  }
+  process.nextTick(() => {
+    const whole = framing.body === 'length' && framing.contentLength <= SMALL_BODY && request.complete;
+    use(whole ? readWhole(request) : new RequestBody(request, limits));
+  });
+}
+
+function readWhole(request: IncomingMessage): Buffer {
+  const body = request.read() as Buffer | null;
+  return body ?? Buffer.alloc(0);
+}

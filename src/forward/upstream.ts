@@ -1,0 +1,151 @@
+import { connect } from 'node:net';
+import { Client } from 'undici';
+import type { Permit } from '../admit/authorize.js';
+import type { Config, UpstreamAddress } from '../config/config.js';
+import { ProxyError } from '../errors.js';
+import { connectOptions, originOf } from './address.js';
+import type { AnswerSink, Exchange, ForwardRequest, PoolNumbers } from './exchange.js';
+import { PlainExchange } from './plain-exchange.js';
+import { PooledExchange } from './pooled-exchange.js';
+
+/** The head of an answer may be this long: applications set large cookies, but none of this size. Bytes. */
+const MAX_ANSWER_HEAD = 65_536;
+
+/** A connection to the application that serves one request after the other. */
+export interface PooledClient {
+  readonly client: Client;
+  /** Answers completed over the present connection; above 0 it may be closed under our feet. */
+  served: number;
+}
+
+interface Waiting {
+  readonly start: () => void;
+  readonly timer: NodeJS.Timeout;
+}
+
+/**
+ * The application: a pool of keep-alive connections, at most `upstream.maxConnections`, the last used first.
+ *
+ * One undici Client with one request at a time per connection, not undici's Pool: measured 59 against 64 µs of CPU per
+ * request, and no request ever waits behind a slow one while another connection is free.
+ */
+export class Upstream {
+  private readonly idle: PooledClient[] = [];
+  private readonly clients = new Set<Client>();
+  private readonly waiting: Waiting[] = [];
+  private connected = 0;
+  private busy = 0;
+  private wasReached = false;
+
+  constructor(private readonly settings: Config['upstream']) {}
+
+  /** Whether the application has ever accepted a connection. Before that it is starting, not broken. */
+  get reached(): boolean {
+    return this.wasReached;
+  }
+
+  numbers(): PoolNumbers {
+    return { open: this.connected, busy: this.busy, waiting: this.waiting.length };
+  }
+
+  /** Sends one admitted request. `sink` hears of it later, never before this returns. */
+  send(_permit: Permit, request: ForwardRequest, sink: AnswerSink): Exchange {
+    // undici has no words for these three: Expect, request trailers and `OPTIONS *`.
+    const plain = request.expectsContinue || request.trailers !== null || request.target === '*';
+    const exchange = plain ? new PlainExchange(this, request, sink) : new PooledExchange(this, request, sink);
+    this.enter(() => exchange.start(), sink);
+    return exchange;
+  }
+
+  /** Where `PlainExchange` connects to, and its deadlines. */
+  get target(): { readonly address: UpstreamAddress; readonly headTimeout: number; readonly idleTimeout: number } {
+    const { address, headTimeout, idleTimeout } = this.settings;
+    return { address, headTimeout, idleTimeout };
+  }
+
+  /** Runs `start` as soon as the pool has room; fails the sink when that takes longer than connecting may take. */
+  private enter(start: () => void, sink: AnswerSink): void {
+    if (this.busy < this.settings.maxConnections) {
+      this.busy += 1;
+      start();
+      return;
+    }
+    const timer = setTimeout(() => {
+      this.waiting.splice(this.waiting.indexOf(entry), 1);
+      sink.fail(new ProxyError('upstream_timeout', 'upstream', 'forward', 'no upstream connection became free'));
+    }, this.settings.connectTimeout);
+    const entry: Waiting = { start, timer };
+    this.waiting.push(entry);
+  }
+
+  /** Ends the turn of an exchange that was started. */
+  leave(): void {
+    const next = this.waiting.shift();
+    if (next === undefined) {
+      this.busy -= 1;
+      return;
+    }
+    clearTimeout(next.timer);
+    next.start();
+  }
+
+  take(): PooledClient {
+    return this.idle.pop() ?? this.open();
+  }
+
+  give(pooled: PooledClient): void {
+    this.idle.push(pooled);
+  }
+
+  markReached(): void {
+    this.wasReached = true;
+  }
+
+  private open(): PooledClient {
+    const client = new Client(originOf(this.settings.address), clientOptions(this.settings));
+    const pooled: PooledClient = { client, served: 0 };
+    this.clients.add(client);
+    client.on('connect', () => {
+      pooled.served = 0;
+      this.connected += 1;
+      this.wasReached = true;
+    });
+    client.on('disconnect', () => {
+      this.connected -= 1;
+    });
+    return pooled;
+  }
+
+  /** Whether the application accepts connections right now. Sends nothing. */
+  probe(): Promise<boolean> {
+    return new Promise((resolve) => {
+      const socket = connect(connectOptions(this.settings.address));
+      const finish = (answers: boolean): void => {
+        socket.destroy();
+        if (answers) this.wasReached = true;
+        resolve(answers);
+      };
+      socket.setTimeout(this.settings.connectTimeout, () => finish(false));
+      socket.once('connect', () => finish(true));
+      socket.once('error', () => finish(false));
+    });
+  }
+
+  /** Closes every connection, whatever is under way. */
+  async close(): Promise<void> {
+    await Promise.all([...this.clients].map((client) => client.destroy()));
+  }
+}
+
+function clientOptions(settings: Config['upstream']): Client.Options {
+  return {
+    ...(settings.address.kind === 'unix' ? { socketPath: settings.address.path } : {}),
+    pipelining: 1,
+    connect: { timeout: settings.connectTimeout },
+    headersTimeout: settings.headTimeout,
+    bodyTimeout: settings.idleTimeout,
+    keepAliveTimeout: settings.keepAlive,
+    keepAliveMaxTimeout: settings.keepAlive,
+    maxHeaderSize: MAX_ANSWER_HEAD,
+  };
+}

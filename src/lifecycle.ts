@@ -1,0 +1,41 @@
+import { once } from 'node:events';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { App } from './app.js';
+import type { Config } from './config/config.js';
+
+/** Exit codes of a drain: complete, or cut short (sysexits.h EX_TEMPFAIL). */
+const COMPLETE = 0;
+const CUT_SHORT = 75;
+
+/** How often the end of the last connection is looked for. Milliseconds. */
+const GLANCE = 25;
+
+/**
+ * Serves until SIGTERM or SIGINT, then drains: readiness fails and callers are told to close at once; new connections
+ * are still served for `shutdown.delay`, while load balancers learn of it; then what is in flight finishes.
+ * `shutdown.grace` counts from the signal and bounds it all; a second signal ends it at once.
+ * @returns the exit code
+ */
+export async function runUntilStopped(app: App, { shutdown }: Pick<Config, 'shutdown'>): Promise<number> {
+  // A peer of stdout that goes away must not take the proxy along.
+  process.on('SIGPIPE', () => undefined);
+  // Reload is not there yet; the default action of this signal would be to die.
+  process.on('SIGHUP', () => app.log.warn('SIGHUP ignored: reload is not available in this version'));
+  await Promise.race([once(process, 'SIGTERM'), once(process, 'SIGINT')]);
+  const impatient = Promise.race([once(process, 'SIGTERM'), once(process, 'SIGINT')]).then(() => undefined);
+  const complete = await drain(app, shutdown, impatient);
+  app.log.info(complete ? 'stopped' : 'stopped: connections were cut short', { connections: app.connections() });
+  await app.close();
+  return complete ? COMPLETE : CUT_SHORT;
+}
+
+async function drain(app: App, shutdown: Config['shutdown'], impatient: Promise<void>): Promise<boolean> {
+  const deadline = Date.now() + shutdown.grace;
+  app.drain();
+  await Promise.race([sleep(Math.min(shutdown.delay, shutdown.grace)), impatient]);
+  app.stopAccepting();
+  let hurry = false;
+  void impatient.then(() => (hurry = true));
+  while (app.connections() > 0 && Date.now() < deadline && !hurry) await sleep(GLANCE);
+  return app.connections() === 0;
+}

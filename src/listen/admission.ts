@@ -1,0 +1,174 @@
+import type { Socket } from 'node:net';
+import type { TLSSocket } from 'node:tls';
+import { rulesFor, type AllowList } from '../admit/authorize.js';
+import type { ConnectionReason } from '../errors.js';
+import type { PeerCertificate, PeerIdentity } from '../identify/peer-identity.js';
+import type { Observer } from '../observe/observer.js';
+import { httpsLocation, sniff } from './plain-http.js';
+import { readPeer, startHandshake, type TlsParameters } from './tls-socket.js';
+import { judge, type Policy } from './verdict.js';
+import { explainHandshakeError } from './verify-errors.js';
+
+/** Everything a new connection is measured by; replaced whole when credentials or allow list change. */
+export interface Trust {
+  readonly tls: TlsParameters;
+  readonly policy: Policy;
+  readonly allow: AllowList;
+}
+
+/** An identity that may enter, with the allow rules it satisfies. */
+export interface Entrant {
+  readonly identity: PeerIdentity;
+  readonly rules: AllowList;
+}
+
+export interface AdmissionParts {
+  readonly trust: Trust;
+  /** Milliseconds, from accept to the end of the handshake. */
+  readonly handshakeTimeout: number;
+  readonly redirectPlainHttp: boolean;
+  readonly serverNames: readonly string[];
+  readonly observer: Observer;
+  /** @returns why there is no room, or null */
+  noRoom(): string | null;
+  /** Takes over an admitted connection. */
+  enter(socket: TLSSocket, entrant: Entrant): void;
+  /** Answers and ends a refused one. */
+  turnAway(socket: Socket, reason: ConnectionReason, location: string | null): void;
+}
+
+/** The way of one TCP connection through the handshake to its verdict. Exactly one verdict comes out. */
+export class Admission {
+  private socket: TLSSocket | null = null;
+  private decided = false;
+  private readonly timer: NodeJS.Timeout;
+
+  constructor(
+    private readonly raw: Socket,
+    private readonly parts: AdmissionParts,
+  ) {
+    this.timer = setTimeout(() => this.onTimeout(), parts.handshakeTimeout);
+    raw.on('error', (error) => this.onError(error));
+    raw.once('close', () => this.onError(new Error('the caller closed the connection')));
+    if (parts.redirectPlainHttp) sniff(raw, (plain) => this.onSniffed(plain));
+    else this.handshake();
+  }
+
+  private onSniffed(plain: Buffer | null): void {
+    if (this.decided) return;
+    if (plain === null) return this.handshake();
+    this.refuse('plain_http', 'plain HTTP on the TLS port', null);
+    this.parts.turnAway(this.raw, 'plain_http', httpsLocation(plain, this.parts.serverNames));
+  }
+
+  private handshake(): void {
+    this.socket = startHandshake(this.raw, this.parts.trust.tls);
+    this.socket.on('error', (error) => this.onError(error));
+    this.socket.once('secure', () => this.onSecure());
+  }
+
+  private onTimeout(): void {
+    this.refuse('handshake_timeout', `no complete handshake within ${this.parts.handshakeTimeout} ms`, null);
+    this.raw.destroy();
+  }
+
+  private onError(error: Error & { code?: string }): void {
+    if (this.decided) return;
+    const closed = error.code === undefined;
+    const reason = closed ? 'handshake_aborted' : explainHandshakeError(error);
+    this.refuse(reason, describe(error), null);
+    if (reason === 'plain_http') this.parts.turnAway(this.raw, reason, null);
+    else this.raw.destroySoon();
+  }
+
+  private onSecure(): void {
+    const { socket } = this;
+    if (this.decided || socket === null) return;
+    try {
+      this.decide(socket);
+    } catch (error) {
+      // Fail closed: a certificate that we stumble over does not come in.
+      this.parts.observer.error('judging a connection failed', error);
+      if (!this.decided) this.refuse('invalid', 'internal error', null);
+      socket.destroy();
+    }
+  }
+
+  private decide(socket: TLSSocket): void {
+    const { trust } = this.parts;
+    const verdict = judge({ peer: readPeer(socket), tls: tlsFacts(socket), now: Date.now() }, trust.policy);
+    if (!verdict.admitted) {
+      const { reason, detail } = verdict.refusal;
+      return this.turnAway(socket, { reason, detail, certificate: verdict.certificate });
+    }
+    const { identity } = verdict;
+    const rules = rulesFor(identity, trust.allow);
+    // No request of this caller can ever match: it need not reach the parser to be told.
+    if (rules?.length === 0) {
+      const detail = 'no allow rule matches this caller';
+      return this.turnAway(socket, { reason: 'not_allowed', detail, certificate: identity.certificate });
+    }
+    const full = this.parts.noRoom();
+    if (full !== null) {
+      return this.turnAway(socket, { reason: 'overloaded', detail: full, certificate: identity.certificate });
+    }
+    this.settle();
+    this.parts.enter(socket, { identity, rules });
+  }
+
+  private turnAway(
+    socket: TLSSocket,
+    refusal: {
+      readonly reason: ConnectionReason;
+      readonly detail: string;
+      readonly certificate: PeerCertificate | null;
+    },
+  ): void {
+    this.refuse(refusal.reason, refusal.detail, refusal.certificate);
+    this.parts.turnAway(socket, refusal.reason, null);
+  }
+
+  private refuse(reason: ConnectionReason, detail: string, certificate: PeerCertificate | null): void {
+    this.settle();
+    const { raw, socket } = this;
+    this.parts.observer.connectionRefused({
+      reason,
+      detail,
+      remoteAddress: plainAddress(raw.remoteAddress),
+      remotePort: raw.remotePort ?? 0,
+      tlsVersion: socket?.getProtocol() ?? null,
+      serverName: socket === null ? null : serverNameOf(socket),
+      certificate,
+    });
+  }
+
+  private settle(): void {
+    this.decided = true;
+    clearTimeout(this.timer);
+  }
+}
+
+/** OpenSSL's lines carry thread ids and source positions; the reason stands between the last colons. */
+function describe(error: Error & { reason?: string }): string {
+  return error.reason ?? error.message;
+}
+
+function tlsFacts(socket: TLSSocket): PeerIdentity['tls'] {
+  return {
+    version: socket.getProtocol() ?? 'unknown',
+    cipher: socket.getCipher().name,
+    serverName: serverNameOf(socket),
+    sessionReused: socket.isSessionReused(),
+  };
+}
+
+function serverNameOf(socket: TLSSocket): string | null {
+  const { servername } = socket as TLSSocket & { servername?: string | false };
+  return typeof servername === 'string' && servername !== '' ? servername.toLowerCase() : null;
+}
+
+/** An IPv4 caller on a dual-stack listener shows as `::ffff:192.0.2.1`; nobody wants to match or log that. */
+export function plainAddress(address: string | undefined): string {
+  if (address === undefined) return 'unknown';
+  return address.startsWith('::ffff:') && address.includes('.') ? address.slice(7) : address;
+}

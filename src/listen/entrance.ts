@@ -1,0 +1,291 @@
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { TLSSocket } from 'node:tls';
+import type { Duplex } from 'node:stream';
+import type { AllowList } from '../admit/authorize.js';
+import type { Config } from '../config/config.js';
+import type { RequestCode } from '../errors.js';
+import type { Connection } from '../identify/peer-identity.js';
+import type { Observer, RequestRecord } from '../observe/observer.js';
+import type { Call, Proxy, Underway } from '../proxy.js';
+import type { ForwardedSource } from '../rewrite/forwarded-headers.js';
+import { endLingering } from './linger.js';
+
+/** How a request that the parser could not read is answered: the bytes, made by `respond`. */
+export type UnreadableAnswer = (code: RequestCode, requestId: string) => Buffer;
+
+export interface EntranceParts {
+  readonly limits: Config['limits'];
+  readonly proxy: Proxy;
+  readonly observer: Observer;
+  readonly unreadableAnswer: UnreadableAnswer;
+  readonly newRequestId: () => string;
+}
+
+/** What the entrance keeps of an admitted connection. */
+export interface Admitted {
+  readonly socket: TLSSocket;
+  readonly connection: Connection;
+  readonly rules: AllowList;
+  readonly source: ForwardedSource;
+}
+
+const LINE = Symbol('line');
+type LineSocket = TLSSocket & { [LINE]?: Line };
+
+/** Requests that may wait behind the one being answered before we stop reading. */
+const MAX_WAITING = 8;
+
+/**
+ * Head room of the parser above `limits.head`: what is a little too large is still read, so that it can be refused by
+ * name (414 or 431) with its request line in the log. Bytes.
+ */
+const PARSER_SLACK = 16_384;
+
+/** The HTTP side of admitted connections. Nothing else is ever given to this parser. */
+export class Entrance {
+  readonly server: Server;
+  private readonly lines = new Set<Line>();
+  private readonly sweeper: NodeJS.Timeout;
+  draining = false;
+  /** Set when what is not under way already is no longer forwarded. */
+  closing = false;
+
+  constructor(readonly parts: EntranceParts) {
+    this.server = createHttpServer(parts.limits);
+    this.server.on('request', (request, response) => lineOf(request.socket)?.take(request, response));
+    // The application answers Expect, not we.
+    this.server.on('checkContinue', (request, response) => lineOf(request.socket)?.take(request, response));
+    this.server.on('checkExpectation', (request, response) => lineOf(request.socket)?.take(request, response));
+    this.server.on('upgrade', (request, socket, early) => lineOf(request.socket)?.takeUpgrade(request, socket, early));
+    this.server.on('connect', (request, socket, early) => lineOf(request.socket)?.takeUpgrade(request, socket, early));
+    this.server.on('clientError', (error, socket) => lineOf(socket)?.onUnreadable(error));
+    const { bodyIdleTimeout } = parts.limits;
+    this.sweeper = setInterval(() => this.sweep(), Math.min(1_000, Math.max(50, bodyIdleTimeout / 4)));
+    this.sweeper.unref();
+  }
+
+  /** Connections inside. */
+  get size(): number {
+    return this.lines.size;
+  }
+
+  enter(admitted: Admitted): void {
+    const line = new Line(this, admitted);
+    const { socket, connection } = admitted;
+    (socket as LineSocket)[LINE] = line;
+    this.lines.add(line);
+    this.parts.observer.connectionAdmitted(connection);
+    socket.once('close', () => {
+      this.lines.delete(line);
+      this.parts.observer.connectionClosed(connection);
+    });
+    this.server.emit('connection', socket);
+  }
+
+  /** Ends connections on which no request is under way. */
+  closeIdle(): void {
+    this.server.closeIdleConnections();
+  }
+
+  /** Ends every connection at once. */
+  closeAll(): void {
+    for (const { admitted } of this.lines) admitted.socket.destroy();
+  }
+
+  /** Stops the timers. */
+  close(): void {
+    clearInterval(this.sweeper);
+    this.server.close();
+  }
+
+  /** A caller who does not read its answer holds a connection to the application with it. */
+  private sweep(): void {
+    const now = Date.now();
+    for (const line of this.lines) line.checkProgress(now);
+  }
+}
+
+function createHttpServer(limits: Config['limits']): Server {
+  const server = createServer({
+    maxHeaderSize: limits.head + PARSER_SLACK,
+    insecureHTTPParser: false,
+    // Answered by `screen`, in our words and with a record.
+    requireHostHeader: false,
+    keepAliveTimeout: limits.keepAliveTimeout,
+    headersTimeout: limits.headTimeout,
+    // Bodies have an idle deadline instead: a large upload may take its time as long as it moves.
+    requestTimeout: 0,
+    connectionsCheckingInterval: Math.min(1_000, Math.max(50, limits.headTimeout / 4)),
+  });
+  server.timeout = 0;
+  // Bounded by bytes. A bound by number would drop the rest silently, a Transfer-Encoding perhaps.
+  server.maxHeadersCount = 0;
+  // It never listens itself; this starts the watch over head deadlines and idle connections, as listening would.
+  server.emit('listening');
+  return server;
+}
+
+function lineOf(socket: Duplex): Line | undefined {
+  return (socket as LineSocket)[LINE];
+}
+
+/** The requests of one connection, one at a time and in order. */
+class Line {
+  private readonly waiting: [IncomingMessage, ServerResponse][] = [];
+  private busy = false;
+  private current: { readonly request: IncomingMessage; readonly underway: Underway } | null = null;
+  private requests = 0;
+  /** The present answer is the last; what follows is not read as a request. */
+  private ended = false;
+  private failure: { readonly code: RequestCode; readonly detail: string } | null = null;
+  private flushed = 0;
+  private stalledSince = 0;
+
+  constructor(
+    private readonly entrance: Entrance,
+    readonly admitted: Admitted,
+  ) {}
+
+  /**
+   * Node hands over pipelined requests all at once. Forwarded at once they would reach the application in any order
+   * (measured), so they wait; and when many wait, no more are read.
+   */
+  take(request: IncomingMessage, response: ServerResponse): void {
+    if (this.ended) return;
+    if (!this.busy) return this.serve(request, response);
+    this.waiting.push([request, response]);
+    if (this.waiting.length >= MAX_WAITING) this.admitted.socket.pause();
+  }
+
+  private serve(request: IncomingMessage, response: ServerResponse): void {
+    this.busy = true;
+    this.requests += 1;
+    const underway = this.entrance.parts.proxy.pass(this.call(request), response);
+    // A refusal may be over already.
+    if (this.busy) this.current = { request, underway };
+  }
+
+  takeUpgrade(request: IncomingMessage, socket: Duplex, early: Buffer): void {
+    // From here on Node's parser is gone, so an Upgrade behind an unanswered request has nobody to wait for it.
+    if (this.busy || this.ended) {
+      this.failure = { code: 'bad_request', detail: 'an Upgrade behind an unanswered request' };
+      return;
+    }
+    this.busy = true;
+    this.ended = true;
+    this.requests += 1;
+    this.entrance.parts.proxy.passUpgrade(this.call(request), socket, early);
+  }
+
+  private call(request: IncomingMessage): Call {
+    const { connection, rules, source } = this.admitted;
+    const refusal = this.entrance.closing ? 'draining' : null;
+    return { connection, rules, source, request, refusal, isLast: () => this.isLast(), done: () => this.done() };
+  }
+
+  private isLast(): boolean {
+    const { draining, parts } = this.entrance;
+    const { requestsPerConnection, connectionAge } = parts.limits;
+    const old = Date.now() - this.admitted.connection.openedAt >= connectionAge;
+    if (draining || old || this.requests >= requestsPerConnection) this.ended = true;
+    return this.ended;
+  }
+
+  private done(): void {
+    this.busy = false;
+    this.current = null;
+    if (this.failure !== null) this.answerUnreadable(this.failure.code, this.failure.detail);
+    if (this.ended) return;
+    const next = this.waiting.shift();
+    if (next === undefined) return;
+    if (this.waiting.length === 0) this.admitted.socket.resume();
+    this.serve(...next);
+  }
+
+  /** The parser gave up on this connection, or its deadline for a head has passed. */
+  onUnreadable(error: Error & UnreadableError): void {
+    const { socket } = this.admitted;
+    if (this.ended && !this.busy) return;
+    const code = unreadableCode(error);
+    // The caller went away, or sends on after its last request: nobody to answer.
+    if (code === null || !socket.writable) {
+      if (code === null && error.code !== 'HPE_CLOSED_CONNECTION') socket.destroy();
+      return;
+    }
+    const detail = error.reason ?? error.message;
+    if (!this.busy) return this.answerUnreadable(code, detail);
+    // Either the body of the present request is broken, or the request behind it.
+    if (this.current !== null && !this.current.request.complete) this.current.underway.breakOff(code, detail);
+    else this.failure ??= { code, detail };
+  }
+
+  private answerUnreadable(code: RequestCode, detail: string): void {
+    if (this.ended && this.failure === null) return;
+    this.ended = true;
+    this.failure = null;
+    const { newRequestId, unreadableAnswer, observer } = this.entrance.parts;
+    const requestId = newRequestId();
+    const answer = unreadableAnswer(code, requestId);
+    endLingering(this.admitted.socket, answer);
+    observer.requestFinished(unreadableRecord(this.admitted.connection, { code, detail, requestId, answer }));
+  }
+
+  checkProgress(now: number): void {
+    const { socket } = this.admitted;
+    const flushed = socket.bytesWritten - socket.writableLength;
+    if (socket.writableLength === 0 || flushed !== this.flushed || this.stalledSince === 0) {
+      this.flushed = flushed;
+      this.stalledSince = now;
+      return;
+    }
+    if (now - this.stalledSince >= this.entrance.parts.limits.bodyIdleTimeout) socket.destroy();
+  }
+}
+
+interface UnreadableError {
+  readonly code?: string;
+  /** llhttp's words. */
+  readonly reason?: string;
+  readonly rawPacket?: Buffer;
+  readonly bytesParsed?: number;
+}
+
+function unreadableCode(error: UnreadableError): RequestCode | null {
+  const { code = '' } = error;
+  if (code === 'ERR_HTTP_REQUEST_TIMEOUT') return 'request_timeout';
+  if (code === 'HPE_HEADER_OVERFLOW') return isTarget(error) ? 'uri_too_long' : 'headers_too_large';
+  if (code === 'HPE_CLOSED_CONNECTION' || code === 'HPE_INVALID_EOF_STATE') return null;
+  return code.startsWith('HPE_') || code === 'ERR_HTTP_CONTENT_LENGTH_MISMATCH' ? 'bad_request' : null;
+}
+
+/** Whether the parser was still in the request line: nothing in the packet so far but target characters. */
+function isTarget({ rawPacket, bytesParsed }: UnreadableError): boolean {
+  const parsed = rawPacket?.subarray(0, bytesParsed).toString('latin1') ?? '';
+  return /^(?:[A-Z]+ )?[!-9;-~][!-~]*$/.test(parsed);
+}
+
+function unreadableRecord(
+  connection: Connection,
+  facts: { readonly code: RequestCode; readonly detail: string; readonly requestId: string; readonly answer: Buffer },
+): RequestRecord {
+  return {
+    connection,
+    requestId: facts.requestId,
+    method: '',
+    target: '',
+    httpVersion: '',
+    host: null,
+    referer: null,
+    userAgent: null,
+    status: Number(facts.answer.toString('latin1', 9, 12)),
+    code: facts.code,
+    detail: facts.detail,
+    outcome: 'refused',
+    bytesIn: 0,
+    bytesOut: 0,
+    startedAt: Date.now(),
+    durationMs: 0,
+    upstreamMs: null,
+    upgraded: false,
+  };
+}

@@ -1,0 +1,132 @@
+import { createServer, type AddressInfo, type Server, type Socket } from 'node:net';
+import type { TLSSocket } from 'node:tls';
+import type { Config } from '../config/config.js';
+import type { ConnectionReason } from '../errors.js';
+import type { PeerIdentity } from '../identify/peer-identity.js';
+import type { Observer } from '../observe/observer.js';
+import { Admission, plainAddress, type AdmissionParts, type Entrant, type Trust } from './admission.js';
+import type { Entrance } from './entrance.js';
+import { endLingering } from './linger.js';
+
+export interface ListenerParts {
+  readonly listen: Config['listen'];
+  readonly handshakeTimeout: number;
+  readonly maxConnections: number;
+  /** Asked for every new connection, so that a reload needs nothing else. */
+  readonly trust: () => Trust;
+  readonly entrance: Entrance;
+  readonly observer: Observer;
+  readonly identityHeaders: (identity: PeerIdentity, now: number) => string[];
+  readonly isTrustedProxy: (address: string) => boolean;
+  /** The whole answer to a refused connection, made by `respond`. */
+  readonly refusalBytes: (reason: ConnectionReason, location: string | null) => Buffer;
+}
+
+/**
+ * Connections beyond `limits.connections` that may be in the handshake, or on their way out, at one time. Past them a
+ * connection is closed unanswered: the answer to a flood must not cost more than the flood.
+ */
+const HALLWAY = 256;
+
+/** How long a refused caller may take to say something before it gets its answer anyway. Milliseconds. */
+const FIRST_WORDS = 5_000;
+
+/** The port: accepts TCP, admits or turns away. */
+export class Listener {
+  private readonly server: Server;
+  private readonly sockets = new Set<Socket>();
+  private nextId = 1;
+
+  constructor(private readonly parts: ListenerParts) {
+    this.server = createServer({ noDelay: true, keepAlive: true }, (raw) => this.accept(raw));
+  }
+
+  /** Binds. @throws Node's error (`EADDRINUSE`, `EACCES`, …) */
+  listen(): Promise<AddressInfo> {
+    const { host, port } = this.parts.listen;
+    return new Promise((resolve, reject) => {
+      this.server.once('error', reject);
+      this.server.listen({ host, port, backlog: 1024 }, () => {
+        this.server.off('error', reject);
+        this.server.on('error', (error) => this.parts.observer.error('the listener failed', error));
+        resolve(this.server.address() as AddressInfo);
+      });
+    });
+  }
+
+  /** Stops accepting; what is open stays. */
+  stopAccepting(): void {
+    this.server.close();
+  }
+
+  /** Ends everything that is left, handshakes included. */
+  destroyAll(): void {
+    for (const raw of this.sockets) raw.destroy();
+  }
+
+  private accept(raw: Socket): void {
+    const { maxConnections, observer } = this.parts;
+    if (this.sockets.size >= maxConnections + HALLWAY) {
+      observer.connectionRefused({ ...unknownCaller(raw), reason: 'overloaded', detail: 'too many handshakes' });
+      raw.destroy();
+      return;
+    }
+    this.sockets.add(raw);
+    raw.once('close', () => this.sockets.delete(raw));
+    new Admission(raw, this.admissionParts(raw));
+  }
+
+  private admissionParts(raw: Socket): AdmissionParts {
+    const { listen, handshakeTimeout, observer, entrance, maxConnections } = this.parts;
+    return {
+      trust: this.parts.trust(),
+      handshakeTimeout,
+      redirectPlainHttp: listen.plainHttp === 'redirect',
+      serverNames: listen.serverNames,
+      observer,
+      noRoom: () => (entrance.size < maxConnections ? null : `${maxConnections} connections are open`),
+      enter: (socket, entrant) => this.enter(socket, raw, entrant),
+      turnAway: (socket, reason, location) => this.turnAway(socket, reason, location),
+    };
+  }
+
+  private enter(socket: TLSSocket, raw: Socket, { identity, rules }: Entrant): void {
+    const remoteAddress = plainAddress(raw.remoteAddress);
+    const localPort = raw.localPort ?? this.parts.listen.port;
+    const openedAt = Date.now();
+    const connection = {
+      id: this.nextId++,
+      identity,
+      remoteAddress,
+      remotePort: raw.remotePort ?? 0,
+      localPort,
+      openedAt,
+      identityHeaders: this.parts.identityHeaders(identity, openedAt),
+    };
+    const source = { remoteAddress, localPort, trusted: this.parts.isTrustedProxy(remoteAddress) };
+    this.parts.entrance.enter({ socket, connection, rules, source });
+  }
+
+  /**
+   * The answer waits for the caller's first bytes, as nginx's does: some clients take an answer to a request that they
+   * have not yet sent for an error of the connection. What they send is not looked at.
+   */
+  private turnAway(socket: Socket, reason: ConnectionReason, location: string | null): void {
+    const answer = this.parts.refusalBytes(reason, location);
+    socket.on('error', () => socket.destroy());
+    if (reason === 'plain_http') return endLingering(socket, answer);
+    const say = (): void => {
+      clearTimeout(timer);
+      socket.off('data', say);
+      endLingering(socket, answer);
+    };
+    const timer = setTimeout(say, FIRST_WORDS);
+    socket.once('close', () => clearTimeout(timer));
+    socket.on('data', say);
+  }
+}
+
+function unknownCaller(raw: Socket) {
+  const remoteAddress = plainAddress(raw.remoteAddress);
+  return { remoteAddress, remotePort: raw.remotePort ?? 0, tlsVersion: null, serverName: null, certificate: null };
+}

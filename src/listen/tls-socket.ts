@@ -1,0 +1,73 @@
+import type { X509Certificate } from 'node:crypto';
+import type { Socket } from 'node:net';
+import { type SecureContext, TLSSocket } from 'node:tls';
+
+/**
+ * The server side of one TLS connection over an accepted TCP socket.
+ *
+ * The road not taken is `tls.Server`: it reads the peer certificate itself before it tells anybody, and on Node 24.21 and
+ * 26.8 that reading loses the presented intermediates (nodejs/node#65579), without which neither depth nor chain can be
+ * known. Owning the TLSSocket also keeps the raw socket at hand, which the answer to plain HTTP needs.
+ */
+export interface TlsParameters {
+  readonly secureContext: SecureContext;
+  readonly requestCert: boolean;
+  readonly alpn: readonly string[];
+}
+
+/** What OpenSSL said about the peer certificate. */
+export interface PeerVerification {
+  readonly leaf: X509Certificate | null;
+  /** The other certificates that the caller presented, in the order in which they issue one another. */
+  readonly presented: readonly X509Certificate[];
+  /** Null when OpenSSL has no complaint; that alone proves nothing, see `judge`. */
+  readonly error: { readonly code: string; readonly text: string } | null;
+}
+
+/** The parts of TLSSocket that `tls.Server` uses and the type declarations leave out. */
+interface TlsSocketInternals {
+  readonly ssl: { verifyError(): (Error & { code?: string }) | null | undefined };
+  _releaseControl(): boolean;
+}
+
+/**
+ * Starts the server side of a handshake. `secure` is emitted at its end, `error` at its failure, after which the raw
+ * socket is still writable.
+ */
+export function startHandshake(raw: Socket, parameters: TlsParameters): TLSSocket {
+  return new TLSSocket(raw, {
+    isServer: true,
+    secureContext: parameters.secureContext,
+    requestCert: parameters.requestCert,
+    // Requested in the handshake, decided by us: with `true` the reason of a refusal is lost in an ECONNRESET.
+    rejectUnauthorized: false,
+    ALPNProtocols: [...parameters.alpn],
+  });
+}
+
+/**
+ * Reads the peer certificate and OpenSSL's verdict; to be called once, on `secure`. Errors of the connection reach its
+ * `error` listeners from here on.
+ */
+export function readPeer(socket: TLSSocket): PeerVerification {
+  const internals = socket as unknown as TlsSocketInternals;
+  // The chain first: Node removes it from the session on the first look at the certificate.
+  const leaf = socket.getPeerX509Certificate() ?? null;
+  const presented = leaf === null ? [] : issuersOf(leaf);
+  const error = internals.ssl.verifyError();
+  internals._releaseControl();
+  return { leaf, presented, error: error ? { code: error.code ?? 'UNSPECIFIED', text: error.message } : null };
+}
+
+/** OpenSSL reads at most 100 KiB of certificates; the bound here is against a loop, not against a long chain. */
+const MAX_PRESENTED = 64;
+
+function issuersOf(leaf: X509Certificate): X509Certificate[] {
+  const issuers: X509Certificate[] = [];
+  let current = leaf.issuerCertificate;
+  while (current !== undefined && issuers.length < MAX_PRESENTED) {
+    issuers.push(current);
+    current = current.issuerCertificate;
+  }
+  return issuers;
+}

@@ -1,0 +1,145 @@
+import type { X509Certificate } from 'node:crypto';
+import type { VerifyMode } from '../config/config.js';
+import type { ConnectionReason } from '../errors.js';
+import { readPeerCertificate } from '../identify/peer-certificate.js';
+import type { PeerCertificate, PeerIdentity, Verify } from '../identify/peer-identity.js';
+import { pathToAnchor } from './chain.js';
+import type { KnownPaths } from './known-paths.js';
+import type { PeerVerification } from './tls-socket.js';
+import { explainVerifyError, isIssuerError } from './verify-errors.js';
+
+/** What a certificate is judged by. Replaced whole together with the credentials. */
+export interface Policy {
+  readonly verify: VerifyMode;
+  /** Intermediates allowed between leaf and trust anchor, as nginx's ssl_verify_depth on OpenSSL >= 1.1. */
+  readonly depth: number;
+  readonly purpose: 'clientAuth' | 'any';
+  readonly anchors: readonly X509Certificate[];
+  /** Our own look at the CRLs, for what OpenSSL does not do: resumed sessions, and CRLs that may be out of date. */
+  readonly revocation: (leaf: X509Certificate, path: readonly X509Certificate[]) => Refusal | null;
+  readonly knownPaths: KnownPaths;
+}
+
+export interface Refusal {
+  readonly reason: ConnectionReason;
+  readonly detail: string;
+}
+
+export interface Handshake {
+  readonly peer: PeerVerification;
+  readonly tls: PeerIdentity['tls'];
+  /** Milliseconds since the epoch. */
+  readonly now: number;
+}
+
+export type Verdict =
+  | { readonly admitted: true; readonly identity: PeerIdentity }
+  | { readonly admitted: false; readonly refusal: Refusal; readonly certificate: PeerCertificate | null };
+
+/**
+ * The one verdict about a connection.
+ *
+ * Never trust the absence of an OpenSSL error alone: with TLS 1.3 a caller without any certificate who resumes its
+ * session has none (nodejs/node#35317). A caller is verified only with a leaf present, no error, and a path to an
+ * anchor that we can follow ourselves.
+ */
+export function judge(handshake: Handshake, policy: Policy): Verdict {
+  const { leaf } = handshake.peer;
+  if (policy.verify === 'off') return admit(handshake, 'NONE', null, []);
+  if (leaf === null) return withoutCertificate(handshake, policy);
+  const certificate = readOrNull(leaf);
+  if (certificate === null) return refuse('invalid', 'the certificate cannot be parsed', null);
+  return judgeCertificate({ handshake, policy, leaf, certificate });
+}
+
+interface Case {
+  readonly handshake: Handshake;
+  readonly policy: Policy;
+  readonly leaf: X509Certificate;
+  readonly certificate: PeerCertificate;
+}
+
+function withoutCertificate(handshake: Handshake, policy: Policy): Verdict {
+  if (policy.verify === 'required') return refuse('no_certificate', 'client sent no required SSL certificate', null);
+  return admit(handshake, 'NONE', null, []);
+}
+
+function judgeCertificate(subject: Case): Verdict {
+  const { handshake, policy, certificate } = subject;
+  const { error } = handshake.peer;
+  if (error !== null && !isPardonedPurpose(subject)) {
+    const { reason, text } = explainVerifyError(error);
+    if (policy.verify !== 'optional-no-ca' || !isIssuerError(error.code)) return refuse(reason, text, certificate);
+    return admit(handshake, `FAILED:${text}`, certificate, handshake.peer.presented);
+  }
+  return judgePath(subject);
+}
+
+function judgePath(subject: Case): Verdict {
+  const { handshake, policy, leaf, certificate } = subject;
+  const path = findPath(subject);
+  if (path === null) return refuse('untrusted_issuer', NO_PATH, certificate);
+  if (path.length - 1 > policy.depth) {
+    const detail = `certificate chain too long: ${path.length - 1} intermediates, ${policy.depth} allowed`;
+    return refuse('chain_too_long', detail, certificate);
+  }
+  const refusal = outsideValidity(certificate, handshake.now) ?? policy.revocation(leaf, path);
+  if (refusal !== null) return refuse(refusal.reason, refusal.detail, certificate);
+  policy.knownPaths.remember(leaf, path);
+  return admit(handshake, 'SUCCESS', certificate, path.slice(0, -1));
+}
+
+const NO_PATH = 'no path to a CA of the bundle can be followed (a resumed session whose chain is not known any more?)';
+
+/**
+ * A resumed session carries the leaf but not the intermediates, so the path is remembered from the full handshake.
+ * Not remembered (too long ago, another process): the bundle alone may still suffice; otherwise no admission.
+ */
+function findPath({ handshake, policy, leaf }: Case): readonly X509Certificate[] | null {
+  const remembered = handshake.tls.sessionReused ? policy.knownPaths.recall(leaf) : null;
+  return remembered ?? pathToAnchor(leaf, handshake.peer.presented, policy.anchors);
+}
+
+/** OpenSSL does not look at the clock again when a session is resumed. */
+function outsideValidity(certificate: PeerCertificate, now: number): Refusal | null {
+  if (now > certificate.notAfter) return { reason: 'expired', detail: 'certificate has expired' };
+  if (now < certificate.notBefore) return { reason: 'not_yet_valid', detail: 'certificate is not yet valid' };
+  return null;
+}
+
+/**
+ * `purpose: any` forgives INVALID_PURPOSE, but OpenSSL reports only the last of several errors, and this one comes after
+ * (and so hides) an issuer that is not found and a critical extension that is not understood. The first is caught by
+ * `judgePath`, which every forgiven certificate still has to pass; the second here. All other errors come later.
+ */
+function isPardonedPurpose({ handshake, policy, certificate }: Case): boolean {
+  const { error, presented } = handshake.peer;
+  if (policy.purpose !== 'any' || error?.code !== 'INVALID_PURPOSE') return false;
+  return [certificate.der, ...presented.map((issuer) => issuer.raw)].every((der) => !hasUnknownCriticalExtension(der));
+}
+
+function hasUnknownCriticalExtension(der: Uint8Array): boolean {
+  return readPeerCertificate(der).hasUnknownCriticalExtension;
+}
+
+function readOrNull(leaf: X509Certificate): PeerCertificate | null {
+  try {
+    return readPeerCertificate(leaf.raw);
+  } catch {
+    return null;
+  }
+}
+
+function admit(
+  handshake: Handshake,
+  verify: Verify,
+  certificate: PeerCertificate | null,
+  issuers: readonly X509Certificate[],
+): Verdict {
+  const chain = issuers.map((issuer) => issuer.raw);
+  return { admitted: true, identity: { verify, certificate, chain, tls: handshake.tls } };
+}
+
+function refuse(reason: ConnectionReason, detail: string, certificate: PeerCertificate | null): Verdict {
+  return { admitted: false, refusal: { reason, detail }, certificate };
+}

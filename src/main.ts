@@ -1,0 +1,22 @@
+#!/usr/bin/env node
+import { createRequire } from 'node:module';
+import { runCommandLine } from './commands/command-line.js';
+
+const { version } = createRequire(import.meta.url)('../package.json') as { version: string };
+
+process.exit(
+  await runCommandLine({
+    argv: process.argv.slice(2),
+    version,
+    loaders: {
+      run: async () => (await import('./commands/run.js')).run,
+      check: async () => (await import('./commands/check.js')).check,
+    },
+    terminal: {
+      out: (line) => process.stdout.write(`${line}\n`),
+      err: (line) => process.stderr.write(`${line}\n`),
+      // hasColors exists on terminals alone, and knows NO_COLOR.
+      colour: process.stdout.isTTY && process.stdout.hasColors(),
+    },
+  }),
+);

@@ -1,0 +1,221 @@
+import { randomUUID } from 'node:crypto';
+import type { ServerResponse } from 'node:http';
+import type { Duplex } from 'node:stream';
+import type { Asked } from './admit/authorize.js';
+import type { Problem, RequestHead, ScreenedRequest } from './admit/screen.js';
+import type { ProxyError, RequestCode } from './errors.js';
+import type { ForwardRequest } from './forward/exchange.js';
+import { RequestBody, type Body } from './forward/request-body.js';
+import type { TunnelObserver, TunnelRequest } from './forward/tunnel.js';
+import type { Outcome } from './observe/observer.js';
+import type { Call, ProxyStages } from './proxy.js';
+import { statusOf, unparsedRefusal } from './respond/refuse.js';
+import { Relay, type RelayOptions } from './respond/relay.js';
+import type { RewriteInput } from './rewrite/request-headers.js';
+import { rewriteResponseHeaders } from './rewrite/response-headers.js';
+
+/** How a request ended, for its record. */
+interface End {
+  readonly status: number;
+  readonly code: RequestCode | null;
+  readonly detail: string | null;
+  readonly outcome: Outcome;
+  readonly bytesIn: number;
+  readonly bytesOut: number;
+  readonly headAt: number | null;
+  readonly upgraded: boolean;
+}
+
+/**
+ * One request on its way through the stages: what is known of it so far, and the one record it leaves. Whatever becomes
+ * of it, `finish` is reached exactly once.
+ */
+export class Passage implements RelayOptions, TunnelObserver {
+  readonly head: RequestHead;
+  requestId = '';
+  expectsContinue = false;
+  isOver = false;
+  private readonly startedAt = Date.now();
+  private readonly startedTick = performance.now();
+  private screened: ScreenedRequest | null = null;
+  private body: Body = null;
+  private relay: Relay | null = null;
+  private forwardedTick = 0;
+  private tunnelHeadAt: number | null = null;
+  private tunnelStatus = 0;
+  private tunnelError: ProxyError | null = null;
+
+  constructor(
+    private readonly call: Call,
+    private readonly stages: ProxyStages,
+  ) {
+    const { request } = call;
+    this.head = {
+      method: request.method ?? '',
+      target: request.url ?? '',
+      httpVersion: request.httpVersion,
+      rawHeaders: request.rawHeaders,
+    };
+    this.requestId = randomUUID();
+  }
+
+  get httpVersion(): string {
+    return this.head.httpVersion;
+  }
+
+  /** Takes over what the screening found out. */
+  accept(screened: ScreenedRequest): void {
+    this.screened = screened;
+    this.expectsContinue = screened.expectsContinue;
+    if (screened.requestId !== null) this.requestId = screened.requestId;
+  }
+
+  /** What `authorize` has to judge: the target as it will be forwarded, not as it was spelled. */
+  asked({ method, target }: ScreenedRequest): Asked {
+    return { method, target, now: this.startedAt };
+  }
+
+  answerOn(response: ServerResponse): Relay {
+    const relay = new Relay(response, this);
+    this.relay = relay;
+    response.on('close', () => this.onResponseClosed(response, relay));
+    return relay;
+  }
+
+  rewriteInput({ connectionTokens, host }: ScreenedRequest): RewriteInput {
+    const { connection, source } = this.call;
+    return {
+      rawHeaders: this.head.rawHeaders,
+      connectionTokens,
+      host,
+      requestId: this.requestId,
+      source,
+      identityHeaders: connection.identityHeaders,
+    };
+  }
+
+  forwardRequest(screened: ScreenedRequest, headers: string[], body: Body): ForwardRequest {
+    this.body = body;
+    this.forwardedTick = performance.now();
+    const { request } = this.call;
+    const { rewriteTrailers } = this.stages;
+    return {
+      method: screened.method,
+      target: screened.target,
+      headers,
+      body,
+      contentLength: screened.body === 'length' ? screened.contentLength : null,
+      expectsContinue: screened.expectsContinue,
+      trailers: screened.announcesTrailers ? () => rewriteTrailers(request.rawTrailers) : null,
+    };
+  }
+
+  tunnelRequest(screened: ScreenedRequest, headers: string[]): TunnelRequest {
+    this.forwardedTick = performance.now();
+    const protocol = this.call.request.headers.upgrade ?? '';
+    return { method: screened.method, target: screened.target, protocol, headers };
+  }
+
+  /** An answer before the whole request was read ends the connection: the rest of the body is no next request. */
+  isLast(): boolean {
+    return this.call.isLast() || (this.screened?.body !== 'none' && !this.call.request.complete);
+  }
+
+  wantsJson(): boolean {
+    return this.call.request.headers.accept?.includes('application/json') === true;
+  }
+
+  isStarting(): boolean {
+    return !this.stages.upstream.reached;
+  }
+
+  /** The rest of the request cannot be read. Does nothing to an answer that is on its way already. */
+  breakOff(code: RequestCode, detail: string): void {
+    if (this.isOver || this.relay === null) return;
+    this.relay.abort();
+    this.relay.refuse(code, detail);
+  }
+
+  private onResponseClosed(response: ServerResponse, relay: Relay): void {
+    const { status, code, detail, bytesOut, headAt } = relay;
+    const aborted = relay.outcome === 'ok' && !response.writableFinished;
+    relay.abort();
+    const outcome =
+      aborted || (relay.outcome === 'refused' && !response.writableFinished) ? 'caller_aborted' : relay.outcome;
+    const sent = response.headersSent ? status : 0;
+    this.finish({ status: sent, code, detail, outcome, bytesIn: this.bytesIn(), bytesOut, headAt, upgraded: false });
+  }
+
+  private bytesIn(): number {
+    const { body } = this;
+    if (body instanceof RequestBody) return body.received;
+    return body === null ? 0 : body.length;
+  }
+
+  /** Answers an Upgrade by ourselves: no ServerResponse belongs to it. */
+  refuseOn(socket: Duplex, { code, detail }: Problem): void {
+    socket.on('error', () => socket.destroy());
+    socket.end(unparsedRefusal(code, { requestId: this.requestId, starting: this.isStarting() }));
+    const outcome = 'refused';
+    const status = statusOf(code, this.isStarting());
+    this.finish({ status, code, detail, outcome, bytesIn: 0, bytesOut: 0, headAt: null, upgraded: false });
+  }
+
+  tunnelAnswered(status: number, headers: readonly string[]): string[] {
+    this.tunnelHeadAt = performance.now();
+    this.tunnelStatus = status;
+    return rewriteResponseHeaders(headers, this.requestId);
+  }
+
+  tunnelFailed(error: ProxyError): string | Buffer {
+    this.tunnelError = error;
+    this.tunnelStatus = statusOf(error.code, this.isStarting());
+    return unparsedRefusal(error.code, { requestId: this.requestId, starting: this.isStarting() });
+  }
+
+  tunnelClosed(bytes: { readonly received: number; readonly sent: number }): void {
+    const { tunnelError, tunnelStatus: status, tunnelHeadAt: headAt } = this;
+    this.finish({
+      status,
+      code: tunnelError?.code ?? null,
+      detail: tunnelError?.message ?? null,
+      outcome: tunnelError !== null ? 'refused' : status === 0 ? 'caller_aborted' : 'ok',
+      bytesIn: bytes.received,
+      bytesOut: bytes.sent,
+      headAt,
+      upgraded: status === 101,
+    });
+  }
+
+  private finish(end: End): void {
+    if (this.isOver) return;
+    this.isOver = true;
+    if (this.body instanceof RequestBody) this.body.destroy();
+    const { connection, request } = this.call;
+    const { headAt, ...rest } = end;
+    this.stages.observer.requestFinished({
+      connection,
+      requestId: this.requestId,
+      method: this.head.method,
+      target: this.head.target,
+      httpVersion: this.head.httpVersion,
+      host: this.screened?.host ?? null,
+      referer: headerOf(request.rawHeaders, 'referer'),
+      userAgent: headerOf(request.rawHeaders, 'user-agent'),
+      startedAt: this.startedAt,
+      durationMs: performance.now() - this.startedTick,
+      upstreamMs: headAt === null ? null : headAt - this.forwardedTick,
+      ...rest,
+    });
+    this.call.done();
+  }
+}
+
+/** Read from the flat list: the header object that Node would build costs more than all of the record. */
+function headerOf(rawHeaders: readonly string[], name: string): string | null {
+  for (let index = 0; index + 1 < rawHeaders.length; index += 2) {
+    const candidate = rawHeaders[index] as string;
+    if (candidate.length === name.length && candidate.toLowerCase() === name) return rawHeaders[index + 1] as string;
+  }
+  return null;
+}

@@ -1,0 +1,172 @@
+import type { ServerResponse } from 'node:http';
+import { type ProxyError, type RequestCode } from '../errors.js';
+import type { AnswerSink, Exchange } from '../forward/exchange.js';
+import type { Outcome } from '../observe/observer.js';
+import { rewriteResponseHeaders } from '../rewrite/response-headers.js';
+import { refuse, statusOf } from './refuse.js';
+
+/** What a relay has to know of the request it answers. */
+export interface RelayOptions {
+  readonly requestId: string;
+  /** Whether this answer is to be the last of its connection. Asked when the head is written. */
+  isLast(): boolean;
+  /** Whether the caller's Accept asks for JSON. Asked only for a refusal. */
+  wantsJson(): boolean;
+  /** Whether the application has never been reachable yet. */
+  isStarting(): boolean;
+  readonly expectsContinue: boolean;
+  readonly httpVersion: string;
+}
+
+interface PendingHead {
+  readonly status: number;
+  readonly reason: string;
+  readonly headers: string[];
+}
+
+/** Bodies up to this size travel in one write with their head: one TLS record, one system call. Bytes. */
+const SMALL_BODY = 16_384;
+
+/**
+ * The answer to one request: the application's, passed on piece by piece, or our refusal. Whatever happens, the caller
+ * gets one of three things: a whole answer, a refusal, or a broken connection; never an answer cut short that looks whole.
+ */
+export class Relay implements AnswerSink {
+  status = 0;
+  code: RequestCode | null = null;
+  detail: string | null = null;
+  outcome: Outcome = 'ok';
+  bytesOut = 0;
+  /** Milliseconds of `performance.now()`; when the application's head came. */
+  headAt: number | null = null;
+  private exchange: Exchange | null = null;
+  private pending: PendingHead | null = null;
+  private first: Buffer | null = null;
+
+  constructor(
+    private readonly response: ServerResponse,
+    private readonly options: RelayOptions,
+  ) {}
+
+  /** Connects the answer to the exchange it comes from, for backpressure and abort. */
+  attach(exchange: Exchange): void {
+    this.exchange = exchange;
+  }
+
+  /** Nobody waits for the application's answer any more. */
+  abort(): void {
+    this.exchange?.abort();
+  }
+
+  /** Answers by ourselves. Breaks the connection instead when the application's head is already out. */
+  refuse(code: RequestCode, detail: string): void {
+    this.code = code;
+    this.detail = detail;
+    if (this.response.headersSent) return this.breakOff();
+    this.outcome = 'refused';
+    this.status = statusOf(code, this.options.isStarting());
+    refuse(this.response, {
+      code,
+      requestId: this.options.requestId,
+      json: this.options.wantsJson(),
+      close: this.options.isLast() || CLOSES.has(code),
+      starting: this.options.isStarting(),
+    });
+  }
+
+  information(status: number, headers: readonly string[]): void {
+    // RFC 9110 §15.2: never to an HTTP/1.0 caller; and 100 only to whom asked for it.
+    if (this.options.httpVersion !== '1.1' || (status === 100 && !this.options.expectsContinue)) return;
+    if (this.response.headersSent) return;
+    const lines = [`HTTP/1.1 ${status} ${INFORMATION[status] ?? 'Information'}`];
+    const kept = rewriteResponseHeaders(headers, null);
+    for (let index = 0; index + 1 < kept.length; index += 2) lines.push(`${kept[index]}: ${kept[index + 1]}`);
+    this.response.socket?.write(`${lines.join('\r\n')}\r\n\r\n`, 'latin1');
+  }
+
+  head(status: number, reason: string, headers: readonly string[]): void {
+    this.headAt = performance.now();
+    this.status = status;
+    this.pending = { status, reason, headers: rewriteResponseHeaders(headers, this.options.requestId) };
+    // A body that comes with the head shall leave with it; an answer that trickles must not wait for it.
+    process.nextTick(flushHead, this);
+  }
+
+  data(chunk: Buffer): boolean {
+    this.bytesOut += chunk.length;
+    if (this.pending !== null && this.first === null) {
+      this.first = chunk;
+      return true;
+    }
+    this.flush();
+    return this.write(chunk);
+  }
+
+  private write(chunk: Buffer): boolean {
+    if (this.response.write(chunk)) return true;
+    this.response.once('drain', () => this.exchange?.resume());
+    return false;
+  }
+
+  end(trailers: readonly string[]): void {
+    const { first, response } = this;
+    this.first = null;
+    this.writeHead();
+    if (trailers.length > 0 && response.chunkedEncoding)
+      response.addTrailers(pairs(rewriteResponseHeaders(trailers, null)));
+    if (first === null) response.end();
+    else if (first.length > SMALL_BODY) response.end(first);
+    // As latin1 text, byte for byte the same, Node joins it with the head into one write.
+    else response.end(first.toString('latin1'), 'latin1');
+  }
+
+  fail(error: ProxyError): void {
+    if (this.pending === null) return this.refuse(error.code, error.message);
+    this.flush();
+    this.refuse(error.code, error.message);
+  }
+
+  /** The head of an answer is out and the rest will not come: the caller must be able to tell. */
+  private breakOff(): void {
+    this.outcome = 'upstream_aborted';
+    this.response.destroy();
+  }
+
+  /** Writes what waits for company. */
+  flush(): void {
+    const { first } = this;
+    this.first = null;
+    this.writeHead();
+    if (first !== null) this.write(first);
+  }
+
+  private writeHead(): void {
+    if (this.pending === null) return;
+    const { status, reason, headers } = this.pending;
+    this.pending = null;
+    if (this.options.isLast()) headers.push('Connection', 'close');
+    this.response.writeHead(status, reason, headers);
+  }
+}
+
+function flushHead(relay: Relay): void {
+  relay.flush();
+}
+
+/** After these, what follows on the connection cannot be trusted to be a request. */
+const CLOSES: ReadonlySet<RequestCode> = new Set([
+  'bad_request',
+  'headers_too_large',
+  'uri_too_long',
+  'request_timeout',
+  'expired',
+]);
+
+const INFORMATION: Readonly<Record<number, string>> = { 100: 'Continue', 102: 'Processing', 103: 'Early Hints' };
+
+function pairs(flat: readonly string[]): [string, string][] {
+  const result: [string, string][] = [];
+  for (let index = 0; index + 1 < flat.length; index += 2)
+    result.push([flat[index] as string, flat[index + 1] as string]);
+  return result;
+}

@@ -1,0 +1,311 @@
+import { createPrivateKey, X509Certificate } from 'node:crypto';
+import type { KeyObject } from 'node:crypto';
+import type { Config } from '../config/config.js';
+import { ConfigError } from '../errors.js';
+import { expectTag, readDer, readDerSequence } from '../identify/der.js';
+import { formatRfc2253, readName } from '../identify/distinguished-name.js';
+import { readCrl } from './crl.js';
+import { DISK, inWords } from './files.js';
+import type { FileReader } from './files.js';
+import { isPrivateKey, pemBlocks } from './pem.js';
+import type { PemBlock } from './pem.js';
+import { createServerContext } from './secure-context.js';
+
+/** One CRL block as loaded, for `check`, `/status` and the revocation facts. */
+export interface LoadedCrl {
+  readonly file: string;
+  readonly pem: string;
+  /** RFC 2253 name of the CA that signed it. */
+  readonly issuer: string;
+  /** Milliseconds since the epoch; null when the CRL has no nextUpdate. */
+  readonly thisUpdate: number;
+  readonly nextUpdate: number | null;
+  readonly isDelta: boolean;
+}
+
+/** One CA certificate of the trust bundle. */
+export interface LoadedCa {
+  readonly file: string;
+  readonly pem: string;
+  readonly certificate: X509Certificate;
+  /** RFC 2253. */
+  readonly subject: string;
+  readonly notAfter: number;
+}
+
+/** Everything that trust is built from, read in one go, checked to fit together, immutable, and replaced whole. */
+export interface Credentials {
+  /** PEM chain of the server certificate, leaf first, as the file has it. */
+  readonly cert: string;
+  readonly key: string;
+  readonly passphrase: string | null;
+  readonly serverCertificate: X509Certificate;
+  readonly cas: readonly LoadedCa[];
+  readonly crls: readonly LoadedCrl[];
+}
+
+/** What was found, as far as it could be read. */
+export interface Inspection {
+  /** One sentence per problem; none when there are credentials. */
+  readonly problems: readonly string[];
+  /** Certificates of `tls.cert` in the order of the file. */
+  readonly chain: readonly X509Certificate[];
+  readonly cas: readonly LoadedCa[];
+  readonly crls: readonly LoadedCrl[];
+  readonly credentials: Credentials | null;
+}
+
+/** A block and the file it stands in. */
+interface Located {
+  readonly file: string;
+  readonly block: PemBlock;
+}
+
+const CERTIFICATE_LABELS = ['CERTIFICATE', 'X509 CERTIFICATE'];
+const CRL_LABEL = 'X509 CRL';
+
+/**
+ * Reads every file that trust is built from and proves that they fit together, to the point of building what the
+ * handshakes will use.
+ * @param reader how files are read; default: the disk
+ * @throws ConfigError with all problems at once, each naming setting and file
+ */
+export function loadCredentials(config: Config, reader: FileReader = DISK): Credentials {
+  const { credentials, problems } = inspectCredentials(config, reader);
+  if (credentials === null) throw new ConfigError(problems);
+  return credentials;
+}
+
+/** As `loadCredentials`, for those who want to show what is right beside what is wrong. */
+export function inspectCredentials(config: Config, reader: FileReader = DISK): Inspection {
+  return new Loading(config, reader).run();
+}
+
+/** One reading. Collects problems instead of throwing, so that an operator sees all of them at once. */
+class Loading {
+  readonly problems: string[] = [];
+
+  constructor(
+    private readonly config: Config,
+    private readonly reader: FileReader,
+  ) {}
+
+  run(): Inspection {
+    const { clientCert } = this.config;
+    const chain = this.chain();
+    const passphrase = this.passphrase();
+    const key = this.key(passphrase);
+    const cas = this.authorities();
+    const crls = clientCert.crl.flatMap((path) => this.revocationLists(path));
+    const credentials = this.fitTogether({ chain, key, passphrase, cas, crls });
+    return {
+      problems: this.problems,
+      chain: chain.map(({ certificate }) => certificate),
+      cas,
+      crls,
+      credentials: this.problems.length === 0 ? credentials : null,
+    };
+  }
+
+  private fitTogether({ chain, key, passphrase, cas, crls }: Parts): Credentials | null {
+    const [leaf] = chain;
+    if (leaf === undefined || key === null) return null;
+    this.pairUp(chain, key.object);
+    const cert = chain.map(({ pem }) => pem).join('');
+    const credentials = { cert, key: key.pem, passphrase, serverCertificate: leaf.certificate, cas, crls };
+    if (this.problems.length === 0) this.prove(credentials);
+    return Object.freeze(credentials);
+  }
+
+  /** The server's certificates in the order of the file. A key in the same file is none of our business here. */
+  private chain(): ParsedCertificate[] {
+    const path = this.config.tls.cert;
+    const blocks = this.blocks('tls.cert', path, 'CERTIFICATE');
+    const certificates = blocks?.filter(({ label }) => CERTIFICATE_LABELS.includes(label)) ?? [];
+    if (blocks !== null && certificates.length === 0) this.complain('tls.cert', path, 'has no certificate');
+    return certificates.flatMap((block, index) => this.certificate('tls.cert', path, { block, index }) ?? []);
+  }
+
+  private passphrase(): string | null {
+    const path = this.config.tls.keyPassphraseFile;
+    if (path === null) return null;
+    const text =
+      this.read('tls.keyPassphraseFile', path)
+        ?.toString('utf8')
+        .replace(/\r?\n$/, '') ?? null;
+    if (text === '') this.complain('tls.keyPassphraseFile', path, 'is empty');
+    return text;
+  }
+
+  private key(passphrase: string | null): ParsedKey | null {
+    const path = this.config.tls.key;
+    const blocks = this.blocks('tls.key', path, 'PRIVATE KEY');
+    if (blocks === null) return null;
+    const [block, ...more] = blocks.filter(isPrivateKey);
+    if (block === undefined) return this.complain('tls.key', path, 'has no private key');
+    if (more.length > 0) return this.complain('tls.key', path, 'has more than one private key');
+    return this.parseKey(block, passphrase);
+  }
+
+  private parseKey(block: PemBlock, passphrase: string | null): ParsedKey | null {
+    const path = this.config.tls.key;
+    const encrypted = block.label.startsWith('ENCRYPTED') || block.pem.includes('ENCRYPTED');
+    if (encrypted && this.config.tls.keyPassphraseFile === null) {
+      return this.complain('tls.key', path, 'is encrypted: set tls.keyPassphraseFile');
+    }
+    // The passphrase file has its own problem already.
+    if (encrypted && passphrase === null) return null;
+    try {
+      const object = createPrivateKey({ key: block.pem, ...(passphrase === null ? {} : { passphrase }) });
+      return { pem: block.pem, object };
+    } catch {
+      // OpenSSL's message is left out: it says "bad decrypt" or an ASN.1 routine, and helps nobody.
+      return this.complain('tls.key', path, encrypted ? 'cannot be decrypted: wrong passphrase?' : 'is damaged');
+    }
+  }
+
+  private authorities(): LoadedCa[] {
+    const { ca, verify } = this.config.clientCert;
+    const found = ca.flatMap((path) => this.expand('clientCert.ca', path)).flatMap((file) => this.authoritiesOf(file));
+    const unique = new Map(found.map((one) => [one.certificate.fingerprint256, one]));
+    // Never an empty bundle: a context without a CA would have to trust nobody, or (Node's way) everybody.
+    if (unique.size === 0 && verify !== 'off' && this.problems.length === 0) {
+      this.problems.push(`clientCert.ca: has no certificate (${ca.join(', ')})`);
+    }
+    return [...unique.values()];
+  }
+
+  private authoritiesOf(file: string): LoadedCa[] {
+    const blocks = this.blocks('clientCert.ca', file, 'CERTIFICATE');
+    if (blocks?.some(isPrivateKey)) {
+      this.complain('clientCert.ca', file, 'holds a private key; a trust bundle has no use for one: was it mixed up?');
+    }
+    const wanted = blocks?.filter((block) => !isPrivateKey(block)) ?? [];
+    if (blocks !== null && wanted.length === 0) this.complain('clientCert.ca', file, 'has no certificate');
+    return wanted.flatMap((block, index) => this.authority({ file, block }, index) ?? []);
+  }
+
+  private authority({ file, block }: Located, index: number): LoadedCa | null {
+    if (!CERTIFICATE_LABELS.includes(block.label)) {
+      // TRUSTED CERTIFICATE among them: its trust settings would silently narrow or widen what the bundle means.
+      return this.complain('clientCert.ca', file, `holds a ${block.label}, which is no plain certificate`);
+    }
+    const parsed = this.certificate('clientCert.ca', file, { block, index });
+    if (parsed === null) return null;
+    const { certificate, pem } = parsed;
+    return { file, pem, certificate, subject: subjectOf(certificate), notAfter: Date.parse(certificate.validTo) };
+  }
+
+  private revocationLists(path: string): LoadedCrl[] {
+    return this.expand('clientCert.crl', path).flatMap((file) => {
+      const blocks = this.blocks('clientCert.crl', file, CRL_LABEL);
+      const lists = blocks?.filter(({ label }) => label === CRL_LABEL) ?? [];
+      if (blocks !== null && lists.length === 0) this.complain('clientCert.crl', file, 'has no revocation list');
+      return lists.flatMap((block, index) => this.revocationList({ file, block }, index) ?? []);
+    });
+  }
+
+  private revocationList({ file, block }: Located, index: number): LoadedCrl | null {
+    try {
+      return readCrl(file, block);
+    } catch {
+      return this.complain('clientCert.crl', file, `has a damaged revocation list (number ${index + 1})`);
+    }
+  }
+
+  /** Certificate and key must belong together: a pair caught half-way through its replacement does not. */
+  private pairUp(chain: readonly ParsedCertificate[], key: KeyObject): void {
+    const position = chain.findIndex(({ certificate }) => certificate.checkPrivateKey(key));
+    if (position === 0) return;
+    const hint = position > 0 ? `: number ${position + 1} of the file does, and must stand first` : '';
+    this.complain(
+      'tls.key',
+      this.config.tls.key,
+      `does not belong to the first certificate of ${this.config.tls.cert}${hint}`,
+    );
+  }
+
+  /** Builds what the handshakes will use, because only OpenSSL knows what its security level and cipher names permit. */
+  private prove(credentials: Credentials): void {
+    try {
+      createServerContext(this.config, credentials);
+    } catch (error) {
+      this.problems.push(
+        `tls: OpenSSL does not take these settings with ${this.config.tls.cert}: ${(error as Error).message}`,
+      );
+    }
+  }
+
+  private certificate(setting: string, file: string, at: { block: PemBlock; index: number }): ParsedCertificate | null {
+    try {
+      const certificate = new X509Certificate(at.block.pem);
+      subjectOf(certificate);
+      return { certificate, pem: at.block.pem };
+    } catch {
+      return this.complain(setting, file, `has a damaged certificate (number ${at.index + 1})`);
+    }
+  }
+
+  /** The files behind a setting that may name a directory. */
+  private expand(setting: string, path: string): readonly string[] {
+    try {
+      const names = setting === 'clientCert.crl' ? /\.(?:pem|crt|cer|crl)$/i : /\.(?:pem|crt|cer)$/i;
+      const files = this.reader.list(path, names);
+      if (files?.length === 0) this.complain(setting, path, 'is a directory without .pem, .crt or .cer files');
+      return files ?? [path];
+    } catch (error) {
+      this.complain(setting, path, `cannot be read: ${inWords(error)}`);
+      return [];
+    }
+  }
+
+  private blocks(setting: string, file: string, derLabel: string): PemBlock[] | null {
+    const bytes = this.read(setting, file);
+    if (bytes === null) return null;
+    try {
+      return pemBlocks(bytes, derLabel);
+    } catch (error) {
+      return this.complain(setting, file, (error as Error).message);
+    }
+  }
+
+  private read(setting: string, file: string): Buffer | null {
+    try {
+      return this.reader.read(file);
+    } catch (error) {
+      return this.complain(setting, file, `cannot be read: ${inWords(error)}`);
+    }
+  }
+
+  private complain(setting: string, file: string, message: string): null {
+    this.problems.push(`${setting}: ${file} ${message}`);
+    return null;
+  }
+}
+
+interface Parts {
+  readonly chain: readonly ParsedCertificate[];
+  readonly key: ParsedKey | null;
+  readonly passphrase: string | null;
+  readonly cas: readonly LoadedCa[];
+  readonly crls: readonly LoadedCrl[];
+}
+
+interface ParsedKey {
+  readonly pem: string;
+  readonly object: KeyObject;
+}
+
+interface ParsedCertificate {
+  readonly certificate: X509Certificate;
+  readonly pem: string;
+}
+
+/** RFC 2253 subject. @throws Error when it is malformed */
+export function subjectOf(certificate: X509Certificate): string {
+  const [list] = readDerSequence(expectTag(readDer(certificate.raw), 0x30).content);
+  const fields = readDerSequence(expectTag(list, 0x30).content);
+  // The version is optional and first (RFC 5280 section 4.1); the subject is the fifth field after it.
+  const subject = fields[fields[0]?.tag === 0xa0 ? 5 : 4];
+  return formatRfc2253(readName(expectTag(subject, 0x30).bytes));
+}

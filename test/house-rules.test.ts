@@ -1,0 +1,132 @@
+import { describe, expect, it } from 'vitest';
+import {
+  importsOf,
+  memberExpressionsOf,
+  projectFiles,
+  readProjectFile,
+  type ImportLine,
+} from './support/source-tree.js';
+
+const SOURCES = projectFiles('src');
+const IMPORTS = SOURCES.flatMap(importsOf);
+const PURE = ['identify', 'admit', 'rewrite', 'pki'];
+const HALLWAY = ['proxy', 'passage'];
+const EDGES = ['listen', 'forward', 'respond', 'trust', 'observe', 'admin', 'config'];
+
+/** `src/trust/credentials.ts` → `trust`; `src/proxy.ts` → `proxy`. */
+function roomOf(path: string): string {
+  return path.split('/')[1]?.replace(/\.ts$/, '') ?? '';
+}
+
+/** Rooms whose values a room may import; null means all. */
+function mayImport(room: string): readonly string[] | null {
+  if (room === 'errors') return [];
+  if (PURE.includes(room)) return ['errors', room];
+  if (EDGES.includes(room)) return ['errors', ...PURE, room];
+  if (HALLWAY.includes(room)) return ['errors', 'identify', 'admit', 'rewrite', 'forward', 'respond', ...HALLWAY];
+  if (room === 'app' || room === 'lifecycle') return null;
+  if (room === 'commands')
+    return ['errors', 'commands', 'app', 'lifecycle', 'config', 'trust', 'observe', 'identify', 'pki'];
+  if (room === 'main') return ['errors', 'commands', 'config'];
+  return [];
+}
+
+function show({ from, specifier }: ImportLine): string {
+  return `${from} imports ${specifier}`;
+}
+
+describe('rooms import only what lies below them', () => {
+  it('is a house with known rooms', () => {
+    const known = ['errors', ...PURE, ...EDGES, ...HALLWAY, 'app', 'lifecycle', 'commands', 'main'];
+    expect([...new Set(SOURCES.map(roomOf))].filter((room) => !known.includes(room))).toEqual([]);
+  });
+
+  it('finds the import lines that it judges', () => {
+    expect(IMPORTS.some(({ typeOnly, target }) => typeOnly && target !== null)).toBe(true);
+    expect(IMPORTS.some(({ typeOnly, target }) => !typeOnly && target !== null)).toBe(true);
+  });
+
+  it('follows the level table', () => {
+    const broken = IMPORTS.filter(({ from, target, typeOnly }) => {
+      const allowed = mayImport(roomOf(from));
+      return target !== null && !typeOnly && allowed !== null && !allowed.includes(roomOf(target));
+    });
+    expect(broken.map(show)).toEqual([]);
+  });
+
+  it('keeps the composition root out of sight of what it composes', () => {
+    const top = ['app', 'lifecycle', 'commands', 'main'];
+    const broken = IMPORTS.filter(
+      ({ from, target }) => target !== null && top.includes(roomOf(target)) && !top.includes(roomOf(from)),
+    );
+    expect(broken.map(show)).toEqual([]);
+  });
+
+  it('has no circle of values', () => {
+    const next = new Map(SOURCES.map((file) => [file, valueImports(file)]));
+    expect(SOURCES.filter((file) => reachable(file, next).has(file))).toEqual([]);
+  });
+
+  it('imports into pure rooms only modules that are functions of values', () => {
+    const harmless = /^(node:crypto|node:buffer|node:net|@peculiar\/asn1-[\w-]+|asn1js|ipaddr\.js)$/;
+    const broken = IMPORTS.filter(
+      ({ from, specifier, target, typeOnly }) =>
+        PURE.includes(roomOf(from)) && target === null && !typeOnly && !harmless.test(specifier),
+    );
+    expect(broken.map(show)).toEqual([]);
+  });
+});
+
+function valueImports(file: string): string[] {
+  return IMPORTS.filter(({ from, typeOnly }) => from === file && !typeOnly).flatMap(({ target }) => target ?? []);
+}
+
+function reachable(start: string, next: ReadonlyMap<string, readonly string[]>): Set<string> {
+  const seen = new Set<string>();
+  const waiting = [...(next.get(start) ?? [])];
+  for (let file = waiting.pop(); file !== undefined; file = waiting.pop()) {
+    if (seen.has(file)) continue;
+    seen.add(file);
+    waiting.push(...(next.get(file) ?? []));
+  }
+  return seen;
+}
+
+describe('every power has one owner', () => {
+  it.each([
+    ['undici', /^src\/forward\//],
+    ['http-proxy', /^src\/forward\//],
+    ['pino', /^src\/observe\/log\.ts$/],
+    ['pino-pretty', /^src\/observe\/log\.ts$/],
+    ['prom-client', /^src\/observe\/metrics\.ts$/],
+    ['convict', /^src\/config\//],
+    ['yaml', /^src\/config\//],
+    ['node:fs', /^src\/(trust\/|config\/|forward\/static-files\.ts|observe\/output\.ts|commands\/demo\.ts)/],
+    ['node:fs/promises', /^src\/(trust\/|config\/|forward\/static-files\.ts|observe\/output\.ts|commands\/demo\.ts)/],
+    ['node:child_process', /^$/],
+  ])('%s', (module, owner) => {
+    const users = IMPORTS.filter(({ specifier, typeOnly }) => specifier === module && !typeOnly);
+    expect(users.filter(({ from }) => !owner.test(from)).map(show)).toEqual([]);
+  });
+
+  it.each([
+    ['process.env', /^src\/config\//],
+    ['process.exit', /^src\/main\.ts$/],
+    ['process.exitCode', /^src\/main\.ts$/],
+    ['process.on', /^src\/(lifecycle|observe\/log)\.ts$/],
+    ['process.once', /^src\/lifecycle\.ts$/],
+  ])('%s', (expression, owner) => {
+    const users = SOURCES.filter((file) => memberExpressionsOf(file).has(expression));
+    expect(users.filter((file) => !owner.test(file))).toEqual([]);
+  });
+
+  it('identity header names stand in one file', () => {
+    const name = /['"`](x-ssl-client-|ssl-client-|x-client-cert|x-forwarded-client-cert|x-forwarded-tls-client-cert)/i;
+    const users = SOURCES.filter((file) => name.test(readProjectFile(file)));
+    expect(users.filter((file) => file !== 'src/rewrite/identity-headers.ts')).toEqual([]);
+  });
+});
+
+it('the built program can be executed as a command', () => {
+  expect(readProjectFile('src/main.ts')).toMatch(/^#!\/usr\/bin\/env node\n/);
+});

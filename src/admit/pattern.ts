@@ -11,7 +11,7 @@ export interface PatternOptions {
 }
 
 /** No honest name holds one; a `*` must not swallow the NUL or line end of a hostile one. */
-// eslint-disable-next-line no-control-regex -- exactly these are meant
+
 const CONTROL = /[\u0000-\u001f\u007f]/;
 
 /** @param pattern as written in the settings. */

@@ -85,31 +85,33 @@ interface Fields {
 type Reader = (fields: Fields, value: string) => void;
 
 /** The headers that decide anything, by lower-case name. */
-const READERS: Readonly<Record<string, Reader | undefined>> = Object.assign(Object.create(null), {
-  host: (fields: Fields, value: string) => {
-    fields.host = value;
-    fields.hosts += 1;
-  },
-  'content-length': (fields: Fields, value: string) => {
-    fields.contentLength = value;
-    fields.contentLengths += 1;
-  },
-  'transfer-encoding': (fields: Fields, value: string) => {
-    fields.transferEncoding = joined(fields.transferEncoding, value);
-  },
-  connection: (fields: Fields, value: string) => {
-    fields.connection = joined(fields.connection, value);
-  },
-  expect: (fields: Fields, value: string) => {
-    fields.expect = joined(fields.expect, value);
-  },
-  'x-request-id': (fields: Fields, value: string) => {
-    fields.requestId = joined(fields.requestId, value);
-  },
-  trailer: (fields: Fields) => {
-    fields.trailer = true;
-  },
-} satisfies Record<string, Reader>);
+const READERS: ReadonlyMap<string, Reader> = new Map<string, Reader>(
+  Object.entries<Reader>({
+    host: (fields, value) => {
+      fields.host = value;
+      fields.hosts += 1;
+    },
+    'content-length': (fields, value) => {
+      fields.contentLength = value;
+      fields.contentLengths += 1;
+    },
+    'transfer-encoding': (fields, value) => {
+      fields.transferEncoding = joined(fields.transferEncoding, value);
+    },
+    connection: (fields, value) => {
+      fields.connection = joined(fields.connection, value);
+    },
+    expect: (fields, value) => {
+      fields.expect = joined(fields.expect, value);
+    },
+    'x-request-id': (fields, value) => {
+      fields.requestId = joined(fields.requestId, value);
+    },
+    trailer: (fields) => {
+      fields.trailer = true;
+    },
+  }),
+);
 
 function joined(before: string | null, value: string): string {
   return before === null ? value : `${before}, ${value}`;
@@ -122,7 +124,7 @@ function readFields(head: RequestHead, rules: ScreenRules): Fields | Problem {
     const name = rawHeaders[index] as string;
     const value = rawHeaders[index + 1] as string;
     fields.size += name.length + value.length + 4;
-    READERS[lowerCase(name)]?.(fields, value);
+    READERS.get(lowerCase(name))?.(fields, value);
     if (fields.ambiguous === null && isAmbiguousName(name)) fields.ambiguous = name;
   }
   return checkFields(fields, rules);

@@ -40,7 +40,7 @@ export class PooledExchange implements Exchange, Dispatcher.DispatchHandler {
     this.abortUpstream = null;
     pooled.client.dispatch(
       {
-        method: this.request.method as Dispatcher.HttpMethod,
+        method: this.request.method,
         path: this.request.target,
         headers: framedHeaders(this.request),
         body: this.request.body,

@@ -63,7 +63,7 @@ export class Admission {
 
   private handshake(): void {
     this.socket = startHandshake(this.raw, this.parts.trust.tls);
-    this.socket.on('error', (error) => this.onError(error));
+    this.socket.on('error', (error: Error) => this.onError(error));
     this.socket.once('secure', () => this.onSecure());
   }
 

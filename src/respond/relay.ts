@@ -1,5 +1,5 @@
 import type { ServerResponse } from 'node:http';
-import { type ProxyError, type RequestCode } from '../errors.js';
+import type { ProxyError, RequestCode } from '../errors.js';
 import type { AnswerSink, Exchange } from '../forward/exchange.js';
 import type { Outcome } from '../observe/observer.js';
 import { rewriteResponseHeaders } from '../rewrite/response-headers.js';

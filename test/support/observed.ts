@@ -13,6 +13,7 @@ const CERTIFICATE = {
   serial: '0A',
   notBefore: Date.parse('2025-01-01T00:00:00Z'),
   notAfter: Date.parse('2027-01-01T00:00:00Z'),
+  hasUnknownCriticalExtension: false,
   subjectAltNames: [],
   sha256: 'ab'.repeat(32),
   sha1: 'cd'.repeat(20),

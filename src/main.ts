@@ -2,6 +2,9 @@
 import { createRequire } from 'node:module';
 import { runCommandLine } from './commands/command-line.js';
 
+// Whoever reads the output may stop (`| head`): that ends the reading, not the program.
+process.stdout.on('error', () => undefined);
+
 const { version } = createRequire(import.meta.url)('../package.json') as { version: string };
 
 process.exit(
@@ -11,6 +14,7 @@ process.exit(
     loaders: {
       run: async () => (await import('./commands/run.js')).run,
       check: async () => (await import('./commands/check.js')).check,
+      demo: async () => (await import('./commands/demo.js')).demo,
     },
     terminal: {
       out: (line) => process.stdout.write(`${line}\n`),

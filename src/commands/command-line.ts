@@ -26,6 +26,10 @@ const COMMANDS = {
     summary: 'say what is right and wrong with settings, certificates and keys, like nginx -t',
     usage: `Usage: mtls-sidecar check [--config FILE] [--NAME VALUE]…\n\n${SETTINGS_HELP}`,
   },
+  demo: {
+    summary: 'show the main job on this machine, with certificates made for it',
+    usage: 'Usage: mtls-sidecar demo [--once]\n\n  --once   end after the two requests',
+  },
 } as const satisfies Readonly<Record<string, Entry>>;
 export type CommandName = keyof typeof COMMANDS;
 

@@ -1,5 +1,5 @@
 import { startApp } from '../app.js';
-import type { App } from '../app.js';
+import type { App, AppOptions } from '../app.js';
 import { parseArguments } from '../config/arguments.js';
 import type { Config } from '../config/config.js';
 import { loadConfig } from '../config/load.js';
@@ -25,9 +25,10 @@ async function runApp(config: Config): Promise<number> {
   return runUntilStopped(app, config);
 }
 
-async function start(config: Config): Promise<App> {
+/** Reads the files that the settings name, and listens. @throws ConfigError */
+export async function start(config: Config, options: AppOptions = {}): Promise<App> {
   try {
-    return await startApp(config, loadCredentials(config));
+    return await startApp(config, loadCredentials(config), options);
   } catch (error) {
     const problem = bindProblem(error as NodeJS.ErrnoException, config);
     throw problem === null ? error : new ConfigError([problem]);

@@ -28,7 +28,7 @@ export class PlainExchange implements Exchange {
   start(): void {
     if (this.finished) return this.upstream.leave();
     this.entered = true;
-    const { address, headTimeout } = this.upstream.target;
+    const { address, connectTimeout } = this.upstream.target;
     const outgoing = httpRequest({
       ...connectOptions(address),
       agent: false,
@@ -37,7 +37,7 @@ export class PlainExchange implements Exchange {
       headers: framedHeaders(this.request),
     });
     this.outgoing = outgoing;
-    this.timer = setTimeout(() => this.timeOut('the application sent no head in time'), headTimeout);
+    this.timer = setTimeout(() => this.timeOut('could not connect to the application in time'), connectTimeout);
     this.listen(outgoing);
     this.sendBody(outgoing);
   }
@@ -57,6 +57,10 @@ export class PlainExchange implements Exchange {
   private onConnected(): void {
     this.connected = true;
     this.upstream.markReached();
+    if (this.finished) return;
+    this.stopTimer();
+    const { headTimeout } = this.upstream.target;
+    this.timer = setTimeout(() => this.timeOut('the application sent no head in time'), headTimeout);
   }
 
   private sendBody(outgoing: ClientRequest): void {
@@ -73,6 +77,8 @@ export class PlainExchange implements Exchange {
       outgoing.end();
     });
     body.pipe(outgoing, { end: false });
+    // The application may wait for all of a large body, and that may take longer than a head may.
+    body.on('data', () => this.timer?.refresh());
   }
 
   private onResponse(incoming: IncomingMessage): void {
@@ -109,7 +115,11 @@ export class PlainExchange implements Exchange {
   }
 
   resume(): void {
-    this.incoming?.resume();
+    const { incoming } = this;
+    if (incoming === null) return;
+    incoming.resume();
+    // The clock may have run out, unheeded, while the caller was slow; it does not start again by itself.
+    incoming.setTimeout(this.upstream.target.idleTimeout);
   }
 
   abort(): void {

@@ -93,13 +93,11 @@ export function takeBody(
     use(null);
     return;
   }
-  process.nextTick(() => {
-    const whole = framing.body === 'length' && framing.contentLength <= SMALL_BODY && request.complete;
-    use(whole ? readWhole(request) : new RequestBody(request, limits));
-  });
+  process.nextTick(() => use(takeWhole(request, framing.contentLength) ?? new RequestBody(request, limits)));
 }
 
-function readWhole(request: IncomingMessage): Buffer {
-  const body = request.read() as Buffer | null;
-  return body ?? Buffer.alloc(0);
+/** Judged by length: `complete` is set a moment later, when the parser has looked behind the body. */
+function takeWhole(request: IncomingMessage, length: number): Buffer | null {
+  if (length < 0 || length > SMALL_BODY || request.readableLength !== length) return null;
+  return request.read() as Buffer | null;
 }

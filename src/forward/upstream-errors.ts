@@ -39,7 +39,7 @@ export function upstreamError(cause: Error & { code?: string }, progress: Progre
   if (TIMEOUTS.has(code)) return new ProxyError('upstream_timeout', 'upstream', 'forward', message, cause);
   if (!progress.connected) return new ProxyError('upstream_connect', 'upstream', 'forward', message, cause);
   return new ProxyError(
-    isProtocolError(code, message) ? 'upstream_protocol' : 'upstream_closed',
+    isProtocolError(cause) ? 'upstream_protocol' : 'upstream_closed',
     'upstream',
     'forward',
     message,
@@ -47,8 +47,9 @@ export function upstreamError(cause: Error & { code?: string }, progress: Progre
   );
 }
 
-function isProtocolError(code: string, message: string): boolean {
-  if (code.startsWith('HPE_') || PROTOCOL.has(code)) return true;
+function isProtocolError({ code = '', name, message }: Error & { code?: string }): boolean {
+  // undici means to give its parser's errors a code of `HPE_…`, but in 7.30 it is undefined.
+  if (name === 'HTTPParserError' || code.startsWith('HPE_') || PROTOCOL.has(code)) return true;
   // undici's words for bytes outside an answer, a 100 unasked and a 101 unasked.
   return code === 'UND_ERR_SOCKET' && (message === 'bad response' || message === 'bad upgrade');
 }
@@ -56,5 +57,5 @@ function isProtocolError(code: string, message: string): boolean {
 /** Whether the connection closed, as it does when the application drops an idle one just as we use it. */
 export function isConnectionClosed(cause: Error & { code?: string }): boolean {
   if (CLOSED.has(cause.code ?? '')) return true;
-  return cause.code === 'UND_ERR_SOCKET' && !isProtocolError('UND_ERR_SOCKET', cause.message);
+  return cause.code === 'UND_ERR_SOCKET' && !isProtocolError(cause);
 }

@@ -1,7 +1,7 @@
 import { connect } from 'node:net';
 import { Client } from 'undici';
 import type { Permit } from '../admit/authorize.js';
-import type { Config, UpstreamAddress } from '../config/config.js';
+import type { Config } from '../config/config.js';
 import { ProxyError } from '../errors.js';
 import { connectOptions, originOf } from './address.js';
 import type { AnswerSink, Exchange, ForwardRequest, PoolNumbers } from './exchange.js';
@@ -58,9 +58,8 @@ export class Upstream {
   }
 
   /** Where `PlainExchange` connects to, and its deadlines. */
-  get target(): { readonly address: UpstreamAddress; readonly headTimeout: number; readonly idleTimeout: number } {
-    const { address, headTimeout, idleTimeout } = this.settings;
-    return { address, headTimeout, idleTimeout };
+  get target(): Pick<Config['upstream'], 'address' | 'connectTimeout' | 'headTimeout' | 'idleTimeout'> {
+    return this.settings;
   }
 
   /** Runs `start` as soon as the pool has room; fails the sink when that takes longer than connecting may take. */

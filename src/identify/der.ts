@@ -1,38 +1,50 @@
+import { BaseBlock } from 'asn1js';
+
 /** A certificate that cannot be read whole. Its message is fixed text: nothing of the certificate is in it. */
 export class UnreadableCertificateError extends Error {
   override readonly name = 'UnreadableCertificateError';
 }
 
-/** One DER element. */
-export interface DerElement {
-  /** The identifier octet: class, constructed bit and number. */
-  readonly tag: number;
-  /** The whole element. */
-  readonly bytes: Uint8Array;
-  readonly content: Uint8Array;
+/** One DER element. What is inside it is decoded when somebody asks, and once. */
+export class DerElement {
+  #children: readonly DerElement[] | undefined;
+
+  constructor(
+    /** The identifier octet: class, constructed bit and number. */
+    readonly tag: number,
+    /** The whole element. */
+    readonly bytes: Uint8Array,
+    readonly content: Uint8Array,
+  ) {}
+
+  /** The elements inside. @throws UnreadableCertificateError when it is primitive or they do not fill it exactly. */
+  get children(): readonly DerElement[] {
+    return (this.#children ??= [...this.eachChild()]);
+  }
+
+  /** As `children`, one by one and not kept: for lists of hundreds of thousands. @throws UnreadableCertificateError */
+  *eachChild(): Generator<DerElement, undefined> {
+    if ((this.tag & CONSTRUCTED) === 0) throw new UnreadableCertificateError('an element has no elements inside');
+    for (let offset = 0; offset < this.content.length;) {
+      const child = elementAt(this.content, offset);
+      yield child;
+      offset += child.bytes.length;
+    }
+  }
 }
 
+const CONSTRUCTED = 0x20;
+
 /**
- * Reads exactly one element. Strict DER (X.690 §10.1: definite, shortest lengths), where asn1js takes BER: a second
- * way to write the same name would be a second chance to be read differently from OpenSSL. It also decodes nothing
- * that is not asked for and does not recurse, since anybody can present a certificate.
+ * Reads exactly one element.
  * @throws UnreadableCertificateError when it is malformed or anything follows it.
  */
 export function readDer(bytes: Uint8Array): DerElement {
-  const element = elementAt(bytes, 0);
-  if (element.bytes.length !== bytes.length) throw new UnreadableCertificateError('bytes after the end of an element');
+  // asn1js would make a plain view of a Buffer twice an element.
+  const view = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length);
+  const element = elementAt(view, 0);
+  if (element.bytes.length !== view.length) throw new UnreadableCertificateError('bytes after the end of an element');
   return element;
-}
-
-/** The elements inside a constructed one. @throws UnreadableCertificateError */
-export function readDerSequence(content: Uint8Array): DerElement[] {
-  const elements: DerElement[] = [];
-  for (let offset = 0; offset < content.length;) {
-    const element = elementAt(content, offset);
-    elements.push(element);
-    offset += element.bytes.length;
-  }
-  return elements;
 }
 
 /** @throws UnreadableCertificateError when it is missing or has another tag. */
@@ -41,32 +53,41 @@ export function expectTag(element: DerElement | undefined, tag: number): DerElem
   return element;
 }
 
+/**
+ * asn1js decodes identifier and length, and nothing else. Its `fromBER` decodes the values of the whole tree as well:
+ * a caller whom nobody has verified yet could keep it busy for 5 seconds with a BOOLEAN of 100 KB, and it lets an
+ * element reach beyond the end of the one around it. It also takes BER where this takes DER (X.690 §10) only: a second
+ * way to write the same name would be a second chance to be read differently from OpenSSL.
+ */
 function elementAt(bytes: Uint8Array, offset: number): DerElement {
-  const tag = octet(bytes, offset);
+  const { idBlock, lenBlock } = new BaseBlock();
+  const lengthAt = idBlock.fromBER(bytes, offset, bytes.length - offset);
   // Multi-byte tags: nothing in a certificate has one.
-  if ((tag & 0x1f) === 0x1f) throw new UnreadableCertificateError('an element has a multi-byte tag');
-  const { length, size } = lengthAt(bytes, offset + 1);
-  const start = offset + 1 + size;
-  const end = start + length;
+  if (lengthAt !== offset + 1 || !hasDerForm(idBlock))
+    throw new UnreadableCertificateError('an element has no valid tag');
+  const start = lenBlock.fromBER(bytes, lengthAt, bytes.length - lengthAt);
+  if (start === -1 || lenBlock.isIndefiniteForm || lenBlock.blockLength !== shortestForm(lenBlock.length)) {
+    throw new UnreadableCertificateError('an element has no valid length');
+  }
+  const end = start + lenBlock.length;
   if (end > bytes.length) throw new UnreadableCertificateError('an element is cut short');
-  return { tag, bytes: bytes.subarray(offset, end), content: bytes.subarray(start, end) };
+  return new DerElement(bytes[offset] ?? 0, bytes.subarray(offset, end), bytes.subarray(start, end));
 }
 
-function lengthAt(bytes: Uint8Array, offset: number): { readonly length: number; readonly size: number } {
-  const first = octet(bytes, offset);
-  if (first < 0x80) return { length: first, size: 1 };
-  const count = first & 0x7f;
-  // 0x80 is BER's indefinite form. Four octets would be 16 MiB and more; TLS carries no such certificate.
-  if (count === 0 || count > 3) throw new UnreadableCertificateError('an element has an unusable length');
-  let length = 0;
-  for (let index = 1; index <= count; index += 1) length = length * 256 + octet(bytes, offset + index);
-  const shortest = length < 0x80 ? 0 : Math.ceil(Math.log2(length + 1) / 8);
-  if (shortest !== count) throw new UnreadableCertificateError('an element has a padded length');
-  return { length, size: 1 + count };
+const UNIVERSAL = 1;
+/** BER lets these be written in pieces; DER does not (X.690 §10.2). The other primitive types asn1js refuses itself. */
+const STRING_TYPES: ReadonlySet<number> = new Set([3, 4, 12, 18, 19, 20, 21, 22, 25, 26, 27, 28, 30]);
+const SEQUENCE_OR_SET: ReadonlySet<number> = new Set([16, 17]);
+
+/** Number 0 is BER's end-of-contents, which asn1js steps over without its content. */
+function hasDerForm({ tagClass, tagNumber, isConstructed }: BaseBlock['idBlock']): boolean {
+  if (tagClass !== UNIVERSAL) return true;
+  return tagNumber !== 0 && !(isConstructed ? STRING_TYPES : SEQUENCE_OR_SET).has(tagNumber);
 }
 
-function octet(bytes: Uint8Array, offset: number): number {
-  const value = bytes[offset];
-  if (value === undefined) throw new UnreadableCertificateError('an element is cut short');
-  return value;
+/** How many octets DER spends on a length. */
+function shortestForm(length: number): number {
+  let octets = 1;
+  if (length >= 0x80) for (let rest = length; rest > 0; rest = Math.floor(rest / 256)) octets += 1;
+  return octets;
 }

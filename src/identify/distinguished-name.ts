@@ -1,5 +1,5 @@
 import { SHORT_NAMES } from './attribute-types.js';
-import { expectTag, readDer, readDerSequence, UnreadableCertificateError, type DerElement } from './der.js';
+import { expectTag, readDer, UnreadableCertificateError, type DerElement } from './der.js';
 import { dottedOid } from './object-identifier.js';
 
 /** One attribute of a distinguished name, in certificate order. */
@@ -28,10 +28,13 @@ const MAX_TYPE = 79;
  * @throws UnreadableCertificateError when it is malformed, or a string breaks its type's encoding.
  */
 export function readName(der: Uint8Array): readonly NameAttribute[] {
-  const rdns = readDerSequence(expectTag(readDer(der), SEQUENCE).content);
-  return rdns.flatMap((rdn, index) =>
-    readDerSequence(expectTag(rdn, SET).content).map((pair) => readAttribute(pair, index)),
-  );
+  return nameOf(readDer(der));
+}
+
+/** As `readName`, for a name that stands in something larger. @throws UnreadableCertificateError */
+export function nameOf(element: DerElement | undefined): readonly NameAttribute[] {
+  const rdns = expectTag(element, SEQUENCE).children;
+  return rdns.flatMap((rdn, index) => expectTag(rdn, SET).children.map((pair) => readAttribute(pair, index)));
 }
 
 /**
@@ -72,7 +75,7 @@ export function attributeValues(name: readonly NameAttribute[], type: string): s
 }
 
 function readAttribute(pair: DerElement, rdn: number): NameAttribute {
-  const [typeElement, value, ...more] = readDerSequence(expectTag(pair, SEQUENCE).content);
+  const [typeElement, value, ...more] = expectTag(pair, SEQUENCE).children;
   const oid = dottedOid(expectTag(typeElement, OBJECT_IDENTIFIER).content);
   if (value === undefined || more.length > 0) throw new UnreadableCertificateError('a name attribute is malformed');
   const shortName = SHORT_NAMES.get(oid);

@@ -1,20 +1,16 @@
 import { createHash } from 'node:crypto';
-import { expectTag, readDer, readDerSequence, UnreadableCertificateError, type DerElement } from './der.js';
-import { attributeValues, formatOneline, formatRfc2253, readName, type NameAttribute } from './distinguished-name.js';
-import { dottedOid } from './object-identifier.js';
+import { expectTag, UnreadableCertificateError, type DerElement } from './der.js';
+import { attributeValues, formatOneline, formatRfc2253, nameOf, type NameAttribute } from './distinguished-name.js';
+import { readExtensions, type Extension } from './extensions.js';
 import type { PeerCertificate, SubjectAltName } from './peer-identity.js';
 import { readSubjectAltName } from './subject-alt-name.js';
+import { readTbsFields } from './tbs-certificate.js';
+import { readTime } from './time.js';
 
 export { UnreadableCertificateError } from './der.js';
 
 const SEQUENCE = 0x30;
 const INTEGER = 0x02;
-const OCTET_STRING = 0x04;
-const OBJECT_IDENTIFIER = 0x06;
-const BOOLEAN = 0x01;
-const UTC_TIME = 0x17;
-const GENERALIZED_TIME = 0x18;
-const VERSION = 0xa0;
 const EXTENSIONS = 0xa3;
 const SUBJECT_ALT_NAME = '2.5.29.17';
 
@@ -35,9 +31,7 @@ const SUPPORTED_EXTENSIONS: ReadonlySet<string> = new Set([
  * whole or not at all, since a rule must never be judged by the half that could be read.
  */
 export function readPeerCertificate(der: Uint8Array): PeerCertificate {
-  const [tbs] = readDerSequence(expectTag(readDer(der), SEQUENCE).content);
-  const fields = readDerSequence(expectTag(tbs, SEQUENCE).content);
-  return new ReadCertificate(der, fields[0]?.tag === VERSION ? fields.slice(1) : fields);
+  return new ReadCertificate(der, readTbsFields(der));
 }
 
 class ReadCertificate implements PeerCertificate {
@@ -65,15 +59,17 @@ class ReadCertificate implements PeerCertificate {
     const [serial, , issuer, validity, subject, publicKeyInfo, ...optional] = fields;
     this.der = der;
     this.serial = serialText(expectTag(serial, INTEGER).content);
-    this.issuer = formatRfc2253(readName(expectTag(issuer, SEQUENCE).bytes));
-    [this.notBefore, this.notAfter] = readValidity(expectTag(validity, SEQUENCE).content);
-    this.#name = readName(expectTag(subject, SEQUENCE).bytes);
+    this.issuer = formatRfc2253(nameOf(issuer));
+    const [notBefore, notAfter] = expectTag(validity, SEQUENCE).children;
+    this.notBefore = readTime(notBefore);
+    this.notAfter = readTime(notAfter);
+    this.#name = nameOf(subject);
     this.subject = formatRfc2253(this.#name);
     this.commonNames = attributeValues(this.#name, 'CN');
     this.organizations = attributeValues(this.#name, 'O');
     this.organizationalUnits = attributeValues(this.#name, 'OU');
     this.#publicKeyInfo = expectTag(publicKeyInfo, SEQUENCE).bytes;
-    const extensions = readExtensions(optional);
+    const extensions = readExtensions(optional.find(({ tag }) => tag === EXTENSIONS));
     this.subjectAltNames = findSubjectAltNames(extensions);
     this.hasUnknownCriticalExtension = extensions.some(({ id, critical }) => critical && !SUPPORTED_EXTENSIONS.has(id));
   }
@@ -105,55 +101,6 @@ function serialText(content: Uint8Array): string {
   const value = BigInt.asIntN(content.length * 8, BigInt(`0x${hex}`));
   const digits = (value < 0n ? -value : value).toString(16).toUpperCase();
   return `${value < 0n ? '-' : ''}${digits.length % 2 === 0 ? '' : '0'}${digits}`;
-}
-
-function readValidity(content: Uint8Array): [notBefore: number, notAfter: number] {
-  const [notBefore, notAfter] = readDerSequence(content);
-  return [readTime(notBefore), readTime(notAfter)];
-}
-
-/** RFC 5280 §4.1.2.5: seconds are required and so is Z; two-digit years from 50 belong to the last century. */
-function readTime(element: DerElement | undefined): number {
-  const text = Buffer.from(element?.content ?? []).toString('latin1');
-  const century = Number(text.slice(0, 2)) < 50 ? '20' : '19';
-  const full = element?.tag === UTC_TIME ? century + text : text;
-  const expected = element?.tag === UTC_TIME || element?.tag === GENERALIZED_TIME;
-  const parts = expected ? /^(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)Z$/.exec(full) : null;
-  if (parts === null) throw new UnreadableCertificateError('a validity date is malformed');
-  const [, year, month, day, hour, minute, second] = parts;
-  const time = Date.parse(`${year}-${month}-${day}T${hour}:${minute}:${second}Z`);
-  // Date.parse takes 30 February for 2 March.
-  if (new Date(time).getUTCDate() !== Number(day))
-    throw new UnreadableCertificateError('a validity date does not exist');
-  return time;
-}
-
-interface Extension {
-  /** Dotted OID. */
-  readonly id: string;
-  readonly critical: boolean;
-  readonly value: Uint8Array;
-}
-
-/** @param optional what follows the public key: unique identifiers, extensions. */
-function readExtensions(optional: readonly DerElement[]): readonly Extension[] {
-  const wrapper = optional.find(({ tag }) => tag === EXTENSIONS);
-  if (wrapper === undefined) return [];
-  const list = expectTag(readDer(wrapper.content), SEQUENCE);
-  return readDerSequence(list.content).map((extension) => readExtension(extension));
-}
-
-function readExtension(extension: DerElement): Extension {
-  const [id, ...rest] = readDerSequence(expectTag(extension, SEQUENCE).content);
-  const flag = rest[0]?.tag === BOOLEAN ? rest[0] : null;
-  const [value, ...more] = flag === null ? rest : rest.slice(1);
-  if (more.length > 0) throw new UnreadableCertificateError('an extension is malformed');
-  return {
-    id: dottedOid(expectTag(id, OBJECT_IDENTIFIER).content),
-    // Anything but FALSE, so that a malformed flag errs towards critical.
-    critical: flag !== null && (flag.content.length !== 1 || flag.content[0] !== 0),
-    value: expectTag(value, OCTET_STRING).content,
-  };
 }
 
 function findSubjectAltNames(extensions: readonly Extension[]): readonly SubjectAltName[] {

@@ -1,5 +1,5 @@
-import { expectTag, readDer, readDerSequence, UnreadableCertificateError, type DerElement } from './der.js';
-import { formatRfc2253, readName } from './distinguished-name.js';
+import { expectTag, readDer, UnreadableCertificateError, type DerElement } from './der.js';
+import { formatRfc2253, nameOf } from './distinguished-name.js';
 import { dottedOid } from './object-identifier.js';
 import type { SubjectAltName } from './peer-identity.js';
 
@@ -9,7 +9,7 @@ import type { SubjectAltName } from './peer-identity.js';
  * @throws UnreadableCertificateError when any entry is malformed: half a list is no identity.
  */
 export function readSubjectAltName(der: Uint8Array): readonly SubjectAltName[] {
-  return readDerSequence(expectTag(readDer(der), 0x30).content).map((entry) => readGeneralName(entry));
+  return expectTag(readDer(der), 0x30).children.map((entry) => readGeneralName(entry));
 }
 
 /** RFC 5280 §4.2.1.6; tags are context-specific, constructed where the choice is. */
@@ -29,21 +29,26 @@ function readGeneralName(entry: DerElement): SubjectAltName {
   }
 }
 
-function otherText({ tag, content }: DerElement): string {
-  switch (tag) {
+function otherText(entry: DerElement): string {
+  switch (entry.tag) {
     case 0xa0:
-      return `otherName:${dottedOid(expectTag(readDerSequence(content)[0], 0x06).content)}`;
+      return `otherName:${dottedOid(expectTag(entry.children[0], 0x06).content)}`;
     case 0xa3:
       return 'x400Address';
     case 0xa4:
-      return `directoryName:${formatRfc2253(readName(content))}`;
+      return `directoryName:${formatRfc2253(nameOf(onlyChild(entry)))}`;
     case 0xa5:
       return 'ediPartyName';
     case 0x88:
-      return `registeredID:${dottedOid(content)}`;
+      return `registeredID:${dottedOid(entry.content)}`;
     default:
       throw new UnreadableCertificateError('a subjectAltName entry has an unknown type');
   }
+}
+
+/** A choice cannot be tagged implicitly, so that a directory name has a wrapper of its own. */
+function onlyChild({ children }: DerElement): DerElement | undefined {
+  return children.length === 1 ? children[0] : undefined;
 }
 
 /** Latin-1, so that every byte of a string that ought to be ASCII stays distinct. */

@@ -12,7 +12,8 @@ export interface Output {
   dropped(): number;
 }
 
-const BATCH_CHARS = 16_384;
+/** Each batch is a trip through the thread pool, 30 µs of CPU: this many characters are about a hundred access records. */
+const BATCH_CHARS = 65_536;
 const LONGEST_WAIT_MS = 50;
 const RETRY_MS = 100;
 const FLUSH_LIMIT_MS = 2_000;
@@ -49,6 +50,10 @@ export class DescriptorOutput implements Output {
       return;
     }
     this.#pending += text;
+    this.#sendWhenFull();
+  }
+
+  #sendWhenFull(): void {
     if (this.#pending.length >= BATCH_CHARS) this.#send();
     else this.#timer ??= setTimeout(() => this.#send(), LONGEST_WAIT_MS).unref();
   }
@@ -99,7 +104,9 @@ export class DescriptorOutput implements Output {
     } else {
       this.#inFlight = false;
       if (error !== null) this.#failed(batch, error);
-      this.#send();
+      // Not at once what came meanwhile: under load that would make a batch of every few lines.
+      if (this.#waiters.length > 0 || this.#pending === '') this.#send();
+      else this.#sendWhenFull();
     }
   }
 

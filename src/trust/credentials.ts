@@ -2,8 +2,8 @@ import { createPrivateKey, X509Certificate } from 'node:crypto';
 import type { KeyObject } from 'node:crypto';
 import type { Config } from '../config/config.js';
 import { ConfigError } from '../errors.js';
-import { expectTag, readDer, readDerSequence } from '../identify/der.js';
-import { formatRfc2253, readName } from '../identify/distinguished-name.js';
+import { formatRfc2253, nameOf } from '../identify/distinguished-name.js';
+import { readTbsFields } from '../identify/tbs-certificate.js';
 import { readCrl } from './crl.js';
 import { DISK, inWords } from './files.js';
 import type { FileReader } from './files.js';
@@ -303,9 +303,6 @@ interface ParsedCertificate {
 
 /** RFC 2253 subject. @throws Error when it is malformed */
 export function subjectOf(certificate: X509Certificate): string {
-  const [list] = readDerSequence(expectTag(readDer(certificate.raw), 0x30).content);
-  const fields = readDerSequence(expectTag(list, 0x30).content);
-  // The version is optional and first (RFC 5280 section 4.1); the subject is the fifth field after it.
-  const subject = fields[fields[0]?.tag === 0xa0 ? 5 : 4];
-  return formatRfc2253(readName(expectTag(subject, 0x30).bytes));
+  const [, , , , subject] = readTbsFields(certificate.raw);
+  return formatRfc2253(nameOf(subject));
 }

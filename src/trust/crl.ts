@@ -1,56 +1,61 @@
-import { AsnConvert } from '@peculiar/asn1-schema';
-import { Time } from '@peculiar/asn1-x509';
-import { expectTag, readDer, readDerSequence } from '../identify/der.js';
-import type { DerElement } from '../identify/der.js';
-import { formatRfc2253, readName } from '../identify/distinguished-name.js';
+import { expectTag, readDer, type DerElement } from '../identify/der.js';
+import { formatRfc2253, nameOf } from '../identify/distinguished-name.js';
+import { readExtensions, type Extension } from '../identify/extensions.js';
+import { isTime, readTime } from '../identify/time.js';
 import { derOf } from './pem.js';
 import type { PemBlock } from './pem.js';
 import type { LoadedCrl } from './credentials.js';
 
 const SEQUENCE = 0x30;
 const INTEGER = 0x02;
-const UTC_TIME = 0x17;
-const GENERALIZED_TIME = 0x18;
+const BIT_STRING = 0x03;
 const EXTENSIONS = 0xa0;
-/** 2.5.29.27, deltaCRLIndicator (RFC 5280 section 5.2.4). */
-const DELTA_CRL_INDICATOR = '551d1b';
+const DELTA_CRL_INDICATOR = '2.5.29.27';
+
+/** A CRL taken apart (RFC 5280 section 5.1); the revoked certificates, of which there may be 100,000, are not decoded. */
+export interface CrlParts {
+  /** What the signature is about. */
+  readonly signed: Uint8Array;
+  readonly algorithm: DerElement;
+  readonly signature: Uint8Array;
+  /** RFC 2253. */
+  readonly issuer: string;
+  readonly thisUpdate: number;
+  readonly nextUpdate: number | null;
+  readonly revoked: DerElement | null;
+  readonly extensions: readonly Extension[];
+}
 
 /**
- * Reads the facts about one CRL (RFC 5280 section 5.1) without decoding the revoked certificates, of which there may be
- * hundreds of thousands. OpenSSL reads those itself.
+ * Reads the facts about one CRL.
  * @throws Error when it is malformed
  */
 export function readCrl(file: string, block: PemBlock): LoadedCrl {
-  const [list] = readDerSequence(expectTag(readDer(derOf(block)), SEQUENCE).content);
-  const fields = readDerSequence(expectTag(list, SEQUENCE).content);
-  const [, issuer, thisUpdate, ...rest] = fields[0]?.tag === INTEGER ? fields.slice(1) : fields;
+  const { issuer, thisUpdate, nextUpdate, extensions } = readCrlParts(block);
+  const isDelta = extensions.some(({ id }) => id === DELTA_CRL_INDICATOR);
+  return { file, pem: block.pem, issuer, thisUpdate, nextUpdate, isDelta };
+}
+
+/** @throws Error when it is malformed */
+export function readCrlParts(block: Pick<PemBlock, 'pem'>): CrlParts {
+  const [list, algorithm, signature] = expectTag(readDer(derOf(block)), SEQUENCE).children;
+  const fields = [...expectTag(list, SEQUENCE).children];
+  if (fields[0]?.tag === INTEGER) fields.shift();
+  const [, issuer, thisUpdate, ...optional] = fields;
+  const nextUpdate = isTime(optional[0]) ? optional.shift() : undefined;
+  const revoked = optional[0]?.tag === SEQUENCE ? optional.shift() : undefined;
+  const extensions = optional[0]?.tag === EXTENSIONS ? optional.shift() : undefined;
+  // What is not understood could be what limits the list.
+  if (optional.length > 0) throw new Error('has an unknown field');
   return {
-    file,
-    pem: block.pem,
-    issuer: formatRfc2253(readName(expectTag(issuer, SEQUENCE).bytes)),
+    signed: expectTag(list, SEQUENCE).bytes,
+    algorithm: expectTag(algorithm, SEQUENCE),
+    // A bit string begins with its number of unused bits, which is 0 here.
+    signature: expectTag(signature, BIT_STRING).content.subarray(1),
+    issuer: formatRfc2253(nameOf(issuer)),
     thisUpdate: readTime(thisUpdate),
-    nextUpdate: isTime(rest[0]) ? readTime(rest[0]) : null,
-    isDelta: rest.some(hasDeltaIndicator),
+    nextUpdate: nextUpdate === undefined ? null : readTime(nextUpdate),
+    revoked: revoked ?? null,
+    extensions: readExtensions(extensions),
   };
-}
-
-function isTime(element: DerElement | undefined): boolean {
-  return element?.tag === UTC_TIME || element?.tag === GENERALIZED_TIME;
-}
-
-function readTime(element: DerElement | undefined): number {
-  if (element === undefined || !isTime(element)) throw new Error('has no thisUpdate');
-  const milliseconds = AsnConvert.parse(element.bytes, Time).getTime().getTime();
-  // NaN would compare as never expired.
-  if (Number.isNaN(milliseconds)) throw new Error('has a date that does not exist');
-  return milliseconds;
-}
-
-function hasDeltaIndicator(element: DerElement): boolean {
-  if (element.tag !== EXTENSIONS) return false;
-  const extensions = readDerSequence(readDer(element.content).content);
-  return extensions.some(({ content }) => {
-    const [id] = readDerSequence(content);
-    return Buffer.from(id?.content ?? []).toString('hex') === DELTA_CRL_INDICATOR;
-  });
 }

@@ -25,7 +25,7 @@ export function pemBlocks(file: Buffer, derLabel: string): PemBlock[] {
 const DER_SEQUENCE = 0x30;
 
 /** The bytes of a block. */
-export function derOf(block: PemBlock): Buffer {
+export function derOf(block: Pick<PemBlock, 'pem'>): Buffer {
   return Buffer.from(block.pem.replace(/-----[^-]+-----/g, ''), 'base64');
 }
 

@@ -1,8 +1,11 @@
 import { verify as verifySignature, type X509Certificate } from 'node:crypto';
-import { expectTag, readDer, readDerSequence, type DerElement } from '../identify/der.js';
-import { formatRfc2253, readName } from '../identify/distinguished-name.js';
+import { expectTag, type DerElement } from '../identify/der.js';
+import { formatRfc2253, nameOf } from '../identify/distinguished-name.js';
+import type { Extension } from '../identify/extensions.js';
+import { dottedOid } from '../identify/object-identifier.js';
+import { readTbsFields } from '../identify/tbs-certificate.js';
 import type { LoadedCrl } from './credentials.js';
-import { derOf, pemBlocks } from './pem.js';
+import { readCrlParts, type CrlParts } from './crl.js';
 
 /** What the CRLs say about a chain. */
 export interface RevocationFinding {
@@ -19,6 +22,7 @@ export type RevocationCheck = (leaf: X509Certificate, path: readonly X509Certifi
  * OpenSSL cannot be asked for that: of several errors it reports the last, so an expired CRL of an upper CA hides that
  * the leaf is revoked, and forgiving the one would forgive the other. As with OpenSSL's CRL_CHECK_ALL each CA of the
  * chain needs a CRL. One that is signed by somebody else, incremental, or limited in scope does not count.
+ * @throws Error when a list is malformed
  */
 export function createRevocationCheck(crls: readonly LoadedCrl[]): RevocationCheck {
   const lists = crls.filter(({ isDelta }) => !isDelta).map(readList);
@@ -33,11 +37,9 @@ export function createRevocationCheck(crls: readonly LoadedCrl[]): RevocationChe
 }
 
 interface RevocationList {
-  readonly issuer: string;
+  readonly parts: CrlParts;
+  /** Serial numbers in hex. */
   readonly revoked: ReadonlySet<string>;
-  readonly signed: Uint8Array;
-  readonly signature: Uint8Array;
-  readonly algorithm: string;
   readonly limited: boolean;
 }
 
@@ -46,64 +48,56 @@ function lookUp(
   issuer: X509Certificate,
   lists: readonly RevocationList[],
 ): RevocationFinding | null {
-  const issuerName = issuerOf(certificate);
-  const usable = lists.filter((list) => !list.limited && list.issuer === issuerName && isSignedBy(list, issuer));
+  // By their bytes, as OpenSSL compares them; Node's texts lose too much.
+  const [serial, , issuerName] = readTbsFields(certificate.raw);
+  const name = formatRfc2253(nameOf(issuerName));
+  const usable = lists.filter((list) => !list.limited && list.parts.issuer === name && isSignedBy(list, issuer));
   if (usable.length === 0) return { reason: 'crl_missing', detail: 'unable to get certificate CRL' };
-  const serial = serialOf(certificate);
-  const isRevoked = usable.some(({ revoked }) => revoked.has(serial));
+  const isRevoked = usable.some(({ revoked }) => revoked.has(serialText(serial)));
   return isRevoked ? { reason: 'revoked', detail: 'certificate revoked' } : null;
 }
 
-const SEQUENCE = 0x30;
 const INTEGER = 0x02;
-const EXTENSIONS = 0xa0;
+const OBJECT_IDENTIFIER = 0x06;
 
-/** RFC 5280 §5.1. */
-function readList({ pem }: LoadedCrl): RevocationList {
-  const block = pemBlocks(Buffer.from(pem), 'X509 CRL')[0];
-  const [signed, algorithm, signature] = readDerSequence(
-    expectTag(readDer(block === undefined ? Buffer.alloc(0) : derOf(block)), SEQUENCE).content,
-  );
-  const fields = readDerSequence(expectTag(signed, SEQUENCE).content).filter(({ tag }) => tag !== INTEGER);
-  const [, issuer, ...rest] = fields;
-  const revoked = rest.find(({ tag }) => tag === SEQUENCE);
-  return {
-    issuer: formatRfc2253(readName(expectTag(issuer, SEQUENCE).bytes)),
-    revoked: new Set(revoked === undefined ? [] : readDerSequence(revoked.content).map(serialOfEntry)),
-    signed: (signed as DerElement).bytes,
-    // A bit string begins with its number of unused bits, which is 0 here.
-    signature: (signature?.content ?? new Uint8Array()).subarray(1),
-    algorithm: oidOf(readDerSequence(expectTag(algorithm, SEQUENCE).content)[0]),
-    limited: rest.some(isLimited),
-  };
+function readList(crl: LoadedCrl): RevocationList {
+  const parts = readCrlParts(crl);
+  return { parts, revoked: revokedSerials(parts.revoked), limited: parts.extensions.some(isLimiting) };
 }
 
-function serialOfEntry(entry: DerElement): string {
-  const [serial] = readDerSequence(entry.content);
-  return hex(expectTag(serial, INTEGER).content);
+/** Only the first element of an entry is read, and no entry is kept: there may be 100,000 of them. */
+function revokedSerials(revoked: DerElement | null): ReadonlySet<string> {
+  const serials = new Set<string>();
+  for (const entry of revoked?.eachChild() ?? []) serials.add(serialText(entry.eachChild().next().value));
+  return serials;
 }
 
-/** 2.5.29.28 issuingDistributionPoint: indirect, or about some of the certificates only (RFC 5280 §5.2.5). */
-const ISSUING_DISTRIBUTION_POINT = '551d1c';
-
-function isLimited({ tag, content }: DerElement): boolean {
-  if (tag !== EXTENSIONS) return false;
-  const extensions = readDerSequence(readDer(content).content);
-  return extensions.some((extension) => oidOf(readDerSequence(extension.content)[0]) === ISSUING_DISTRIBUTION_POINT);
+function serialText(serial: DerElement | undefined): string {
+  return Buffer.from(expectTag(serial, INTEGER).content).toString('hex');
 }
 
-/** Digest by signature algorithm (hex of the OID's content): the RSA and ECDSA ones in use, and the EdDSA ones. */
+/** Indirect, or about some of the certificates only (RFC 5280 §5.2.5). */
+const ISSUING_DISTRIBUTION_POINT = '2.5.29.28';
+/** CRL number and authority key identifier, which narrow nothing. */
+const HARMLESS: ReadonlySet<string> = new Set(['2.5.29.20', '2.5.29.35']);
+
+/** RFC 5280 §5.2: a list with a critical extension that is not understood must not be used. */
+function isLimiting({ id, critical }: Extension): boolean {
+  return id === ISSUING_DISTRIBUTION_POINT || (critical && !HARMLESS.has(id));
+}
+
+/** Digest by signature algorithm: the RSA and ECDSA ones in use, and the EdDSA ones, which have none. */
 const DIGESTS: ReadonlyMap<string, string | null> = new Map([
-  ['2a864886f70d010105', 'sha1'],
-  ['2a864886f70d01010b', 'sha256'],
-  ['2a864886f70d01010c', 'sha384'],
-  ['2a864886f70d01010d', 'sha512'],
-  ['2a8648ce3d0401', 'sha1'],
-  ['2a8648ce3d040302', 'sha256'],
-  ['2a8648ce3d040303', 'sha384'],
-  ['2a8648ce3d040304', 'sha512'],
-  ['2b6570', null],
-  ['2b6571', null],
+  ['1.2.840.113549.1.1.5', 'sha1'],
+  ['1.2.840.113549.1.1.11', 'sha256'],
+  ['1.2.840.113549.1.1.12', 'sha384'],
+  ['1.2.840.113549.1.1.13', 'sha512'],
+  ['1.2.840.10045.4.1', 'sha1'],
+  ['1.2.840.10045.4.3.2', 'sha256'],
+  ['1.2.840.10045.4.3.3', 'sha384'],
+  ['1.2.840.10045.4.3.4', 'sha512'],
+  ['1.3.101.112', null],
+  ['1.3.101.113', null],
 ]);
 
 /** Verified once a CRL and issuer; a handshake must not pay for it again. */
@@ -119,32 +113,14 @@ function isSignedBy(list: RevocationList, issuer: X509Certificate): boolean {
   return result;
 }
 
-function verifies(list: RevocationList, issuer: X509Certificate): boolean {
-  const digest = DIGESTS.get(list.algorithm);
-  return digest !== undefined && verifySignature(digest, list.signed, issuer.publicKey, list.signature);
-}
-
-/** Serial and issuer by their bytes, as OpenSSL compares them; Node's texts lose too much. */
-function serialOf(certificate: X509Certificate): string {
-  return hex(expectTag(tbsFields(certificate)[0], INTEGER).content);
-}
-
-function issuerOf(certificate: X509Certificate): string {
-  return formatRfc2253(readName(expectTag(tbsFields(certificate)[2], SEQUENCE).bytes));
-}
-
-const VERSION = 0xa0;
-
-function tbsFields(certificate: X509Certificate): DerElement[] {
-  const [tbs] = readDerSequence(expectTag(readDer(certificate.raw), SEQUENCE).content);
-  const fields = readDerSequence(expectTag(tbs, SEQUENCE).content);
-  return fields[0]?.tag === VERSION ? fields.slice(1) : fields;
-}
-
-function oidOf(element: DerElement | undefined): string {
-  return hex(element?.content ?? new Uint8Array());
-}
-
-function hex(bytes: Uint8Array): string {
-  return Buffer.from(bytes).toString('hex');
+function verifies({ parts }: RevocationList, issuer: X509Certificate): boolean {
+  const [id] = parts.algorithm.children;
+  const digest = DIGESTS.get(dottedOid(expectTag(id, OBJECT_IDENTIFIER).content));
+  if (digest === undefined) return false;
+  try {
+    return verifySignature(digest, parts.signed, issuer.publicKey, parts.signature);
+  } catch {
+    // OpenSSL throws when the key is of another kind than the algorithm: a CA of the same name may have one.
+    return false;
+  }
 }

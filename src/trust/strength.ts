@@ -1,5 +1,5 @@
 import type { X509Certificate } from 'node:crypto';
-import { expectTag, readDer, readDerSequence } from '../identify/der.js';
+import { expectTag, readDer } from '../identify/der.js';
 import { dottedOid } from '../identify/object-identifier.js';
 
 /** Bits of strength that OpenSSL's security levels 0 to 5 demand (SSL_CTX_set_security_level(3)). */
@@ -50,7 +50,7 @@ function keyBits({ publicKey }: X509Certificate): number {
 }
 
 function signatureOid(certificate: X509Certificate): string {
-  const [, algorithm] = readDerSequence(expectTag(readDer(certificate.raw), 0x30).content);
-  const [id] = readDerSequence(expectTag(algorithm, 0x30).content);
+  const [, algorithm] = expectTag(readDer(certificate.raw), 0x30).children;
+  const [id] = expectTag(algorithm, 0x30).children;
   return dottedOid(expectTag(id, 0x06).content);
 }

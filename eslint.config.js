@@ -53,6 +53,8 @@ const NO_OWNER = 'Nobody owns this power: a sidecar starts no processes and eval
 const DESCRIPTOR_WRITER = ['observe/output.ts'];
 /** The demo plays caller, application and PKI in one process. */
 const DEMO = ['commands/demo.ts'];
+/** Asks the admin listener of another process of ours. */
+const ADMIN_CALLER = ['commands/ask-admin.ts'];
 
 /** One owner per power: modules that only their owner may import as values. */
 const MODULE_POWERS = [
@@ -140,7 +142,7 @@ const SYNTAX_POWERS = [
       'CallExpression[callee.object.name=/^(net|tls|http2)$/][callee.property.name=/^(connect|createConnection)$/]',
       'CallExpression[callee.name="fetch"]',
     ],
-    owners: ['forward/**', ...DEMO],
+    owners: ['forward/**', ...ADMIN_CALLER, ...DEMO],
     why: 'Outgoing connections belong to forward: it alone knows timeouts, aborts and retries.',
   },
   {

@@ -1,4 +1,4 @@
-import { randomUUID } from 'node:crypto';
+import { randomBytes, randomUUID } from 'node:crypto';
 import { createRequire } from 'node:module';
 import type { AddressInfo } from 'node:net';
 import { createAdminServer, type AdminServer } from './admin/admin-server.js';
@@ -21,9 +21,11 @@ import { connectionRefusal, redirectToHttps, unparsedRefusal } from './respond/r
 import { compileTrustedProxies } from './rewrite/forwarded-headers.js';
 import { createIdentityHeaders, reservedNames } from './rewrite/identity-headers.js';
 import { createRequestRewriter, rewriteTrailers, type RewriteRules } from './rewrite/request-headers.js';
-import type { Credentials } from './trust/credentials.js';
+import { loadCredentials, type Credentials } from './trust/credentials.js';
+import { expiring, ExpiryWatch } from './trust/expiry.js';
+import { Reloader, type Loaded, type ReloadOutcome } from './trust/reloader.js';
 import { createRevocationCheck } from './trust/revocation.js';
-import { createServerContext } from './trust/secure-context.js';
+import { createServerContext, trustDigest } from './trust/secure-context.js';
 
 const { version } = createRequire(import.meta.url)('../package.json') as { version: string };
 
@@ -39,6 +41,8 @@ export interface App {
   readonly phase: Phase;
   /** Fails readiness and tells callers to close with their next answer; everything is still served. */
   drain(): void;
+  /** Reads settings and files anew, and takes them into use if they are good. */
+  reload(): ReloadOutcome;
   /** Accepts nothing more, ends idle connections, refuses what is not under way. */
   stopAccepting(): void;
   /** Connections inside. */
@@ -50,6 +54,17 @@ export interface App {
 export interface AppOptions {
   /** Instead of stdout; for tests. */
   readonly logTo?: { write(text: string): void };
+  /** Reads the settings anew, for a reload. Without it the settings stay as they are, and only files are read anew. */
+  readonly readConfig?: () => Config;
+}
+
+/** What changes while the process runs. */
+interface State {
+  phase: Phase;
+  /** Settings in force. */
+  config: Config;
+  credentials: Credentials;
+  trust: Trust;
 }
 
 /** The parts that the others report to. */
@@ -65,12 +80,13 @@ interface Reporting {
  * @throws Node's error when a port cannot be bound
  */
 export async function startApp(config: Config, credentials: Credentials, options: AppOptions = {}): Promise<App> {
-  const state: { phase: Phase } = { phase: 'ready' };
+  const ticketSecret = randomBytes(32);
+  const trust = createTrust({ config, credentials }, ticketSecret);
+  const state: State = { phase: 'ready', config, credentials, trust };
   const upstream = new Upstream(config.upstream);
-  const reporting = createReporting({ config, credentials, upstream, state, options });
-  const trust = createTrust(config, credentials);
-  const { entrance, listener, tunnel } = createServing({ config, trust, upstream, observer: reporting.observer });
-  const app = new RunningApp({ config, credentials, state, upstream, tunnel, entrance, listener, reporting });
+  const reporting = createReporting({ config, upstream, state, options });
+  const serving = createServing({ config, state, upstream, observer: reporting.observer });
+  const app = new RunningApp({ config, state, upstream, ...serving, reporting, ticketSecret, options });
   try {
     await app.listen();
   } catch (error) {
@@ -82,18 +98,17 @@ export async function startApp(config: Config, credentials: Credentials, options
 
 function createReporting(parts: {
   readonly config: Config;
-  readonly credentials: Credentials;
   readonly upstream: Upstream;
-  readonly state: { readonly phase: Phase };
+  readonly state: State;
   readonly options: AppOptions;
 }): Reporting {
-  const { config, credentials, upstream, state, options } = parts;
+  const { config, upstream, state, options } = parts;
   const { level, pretty, access } = config.log;
   const log = createLog({ level, pretty, ...(options.logTo === undefined ? {} : { destination: options.logTo }) });
   const metrics = createMetrics({
     version,
     pool: () => upstream.numbers(),
-    credentials: () => credentials,
+    credentials: () => state.credentials,
     draining: () => state.phase !== 'ready',
     droppedLines: () => log.dropped(),
   });
@@ -103,12 +118,12 @@ function createReporting(parts: {
 }
 
 /** What connections are judged by, made from one set of credentials. */
-function createTrust(config: Config, credentials: Credentials): Trust {
+function createTrust({ config, credentials }: Loaded, ticketSecret: Buffer): Trust {
   const { verify, depth, purpose, crlExpired, allow } = config.clientCert;
-  const checksItself = crlExpired === 'warn' && credentials.crls.length > 0;
+  const { crls } = credentials;
   return {
     tls: {
-      secureContext: createServerContext(config, credentials),
+      secureContext: createServerContext(config, credentials, ticketSecret),
       requestCert: verify !== 'off',
       // As nginx offers. A caller that only speaks others is told so in the handshake.
       alpn: ['http/1.1', 'http/1.0'],
@@ -118,7 +133,8 @@ function createTrust(config: Config, credentials: Credentials): Trust {
       depth,
       purpose,
       anchors: credentials.cas.map(({ certificate }) => certificate),
-      revocation: checksItself ? createRevocationCheck(credentials.crls) : () => null,
+      revocation: crls.length > 0 ? createRevocationCheck(crls) : () => null,
+      readsCrls: crlExpired === 'warn',
       knownPaths: new KnownPaths(),
     },
     allow: compileAllowList(allow),
@@ -127,17 +143,18 @@ function createTrust(config: Config, credentials: Credentials): Trust {
 
 function createServing(parts: {
   readonly config: Config;
-  readonly trust: Trust;
+  readonly state: State;
   readonly upstream: Upstream;
   readonly observer: Observer;
 }): { readonly entrance: Entrance; readonly listener: Listener; readonly tunnel: Tunnel } {
-  const { config, trust, upstream, observer } = parts;
+  const { config, state, upstream, observer } = parts;
   const { limits, identity } = config;
   const tunnel = new Tunnel(config.upstream, limits.tunnelIdleTimeout);
   const entrance = new Entrance({
     limits,
     proxy: createProxy({ ...createRules(config), upstream, tunnel, observer }),
     observer,
+    trust: () => state.trust,
     unreadableAnswer: (code, requestId) => unparsedRefusal(code, { requestId }),
     newRequestId: randomUUID,
   });
@@ -145,7 +162,7 @@ function createServing(parts: {
     listen: config.listen,
     handshakeTimeout: config.tls.handshakeTimeout,
     maxConnections: limits.connections,
-    trust: () => trust,
+    trust: () => state.trust,
     entrance,
     observer,
     identityHeaders: createIdentityHeaders({
@@ -180,24 +197,47 @@ function createRules(config: Config) {
 }
 
 interface AppParts {
+  /** As at the start; what a reload may change is in `state`. */
   readonly config: Config;
-  readonly credentials: Credentials;
-  readonly state: { phase: Phase };
+  readonly state: State;
   readonly upstream: Upstream;
   readonly tunnel: Tunnel;
   readonly entrance: Entrance;
   readonly listener: Listener;
   readonly reporting: Reporting;
+  readonly ticketSecret: Buffer;
+  readonly options: AppOptions;
 }
+
+/** How often the ends of certificates and CRLs are looked at. Milliseconds. */
+const EXPIRY_INTERVAL = 3_600_000;
+
+/** Sections that a reload takes over; of `log` the level alone. */
+const RELOADED: ReadonlySet<keyof Config> = new Set<keyof Config>(['tls', 'clientCert', 'log']);
 
 class RunningApp implements App {
   private readonly admin: AdminServer | null;
   private readonly startedAt = Date.now();
+  private readonly reloader: Reloader;
+  private readonly expiryWatch = new ExpiryWatch();
+  private readonly expiryTimer: NodeJS.Timeout;
+  /** Changed settings that wait for a restart. */
+  private waiting = '';
   private bound: AddressInfo | null = null;
 
   constructor(private readonly parts: AppParts) {
-    const { host, port } = parts.config.admin;
+    const { config, state } = parts;
+    const { host, port } = config.admin;
     this.admin = port === null ? null : this.createAdmin(host, port);
+    this.reloader = new Reloader({
+      initial: { config, credentials: state.credentials },
+      load: () => this.load(),
+      apply: (loaded) => this.apply(loaded),
+      report: (outcome) => this.reportReload(outcome),
+      interval: config.reload.interval,
+    });
+    this.expiryTimer = setInterval(() => this.warnOfExpiry(), EXPIRY_INTERVAL);
+    this.expiryTimer.unref();
   }
 
   get address(): AddressInfo {
@@ -221,10 +261,70 @@ class RunningApp implements App {
     await this.admin?.listen();
     this.bound = await this.parts.listener.listen();
     this.announce();
+    this.warnOfExpiry();
+    this.reloader.start();
+  }
+
+  reload(): ReloadOutcome {
+    return this.reloader.reload();
+  }
+
+  /** Settings and files as they are now; what cannot change without a restart stays as it was. */
+  private load(): Loaded {
+    const { config: initial, options } = this.parts;
+    const fresh = options.readConfig?.() ?? initial;
+    this.noteRestart(fresh);
+    const config = {
+      ...initial,
+      tls: fresh.tls,
+      clientCert: fresh.clientCert,
+      log: { ...initial.log, level: fresh.log.level },
+    };
+    return { config, credentials: loadCredentials(config) };
+  }
+
+  /** Says, once for each new state, which changed settings wait for a restart. */
+  private noteRestart(fresh: Config): void {
+    const { config: initial } = this.parts;
+    const settings = (Object.keys(initial) as (keyof Config)[])
+      .filter(
+        (section) => !RELOADED.has(section) && JSON.stringify(fresh[section]) !== JSON.stringify(initial[section]),
+      )
+      .join(', ');
+    if (settings !== '' && settings !== this.waiting)
+      this.log.warn('changed settings take effect after a restart', { settings });
+    this.waiting = settings;
+  }
+
+  private apply(loaded: Loaded): void {
+    const { state, entrance, ticketSecret } = this.parts;
+    const before = trustDigest(state.config, state.credentials);
+    state.trust = createTrust(loaded, ticketSecret);
+    state.config = loaded.config;
+    state.credentials = loaded.credentials;
+    this.log.level = loaded.config.log.level;
+    if (trustDigest(loaded.config, loaded.credentials) !== before) entrance.reconsider();
+  }
+
+  private reportReload({ result, message }: ReloadOutcome): void {
+    this.parts.reporting.metrics.reloaded(result === 'applied');
+    if (result === 'applied') this.log.info('reloaded', { detail: message });
+    else this.log.error('reload refused, the old settings and files stay in force', undefined, { detail: message });
+    this.warnOfExpiry();
+  }
+
+  private warnOfExpiry(): void {
+    const { config, credentials } = this.parts.state;
+    for (const { item, days } of this.expiryWatch.news(expiring(credentials, config.tls.cert), Date.now())) {
+      const { what, name, file, at } = item;
+      const message =
+        days === 0 ? `${what} has expired` : `${what} expires within ${days === 1 ? 'a day' : `${days} days`}`;
+      this.log.warn(message, { name, file, notAfter: isoDate(at) });
+    }
   }
 
   private announce(): void {
-    const { config, credentials } = this.parts;
+    const { config, state } = this.parts;
     const { clientCert, tls, upstream } = config;
     this.log.info('listening', {
       version,
@@ -233,7 +333,7 @@ class RunningApp implements App {
       adminPort: this.adminAddress?.port ?? null,
       upstream: upstream.url,
       verify: clientCert.verify,
-      cas: credentials.cas.map(({ subject }) => subject),
+      cas: state.credentials.cas.map(({ subject }) => subject),
     });
     if (clientCert.verify === 'off') this.log.warn('clientCert.verify is off: every caller is let in');
     else if (clientCert.allow.length === 0) {
@@ -265,6 +365,8 @@ class RunningApp implements App {
 
   async close(): Promise<void> {
     const { listener, entrance, tunnel, upstream } = this.parts;
+    clearInterval(this.expiryTimer);
+    this.reloader.stop();
     listener.stopAccepting();
     tunnel.closeAll();
     entrance.closeAll();
@@ -285,10 +387,15 @@ class RunningApp implements App {
         refusals: () => refusals.list(),
         status: () => this.status(),
         drain: () => this.drain(),
-        reload: () => null,
+        reload: () => this.answerReload(),
       },
       report: (message, error) => observer.error(message, error),
     });
+  }
+
+  private answerReload(): Promise<{ ok: boolean; message: string }> {
+    const { result, message } = this.reload();
+    return Promise.resolve({ ok: result !== 'refused', message });
   }
 
   private async ready(): Promise<{ ready: boolean; reason: string }> {
@@ -299,7 +406,8 @@ class RunningApp implements App {
   }
 
   private status(): unknown {
-    const { config, credentials, upstream, entrance, tunnel } = this.parts;
+    const { state, upstream, entrance, tunnel } = this.parts;
+    const { config, credentials } = state;
     return {
       version,
       phase: this.phase,
@@ -309,6 +417,7 @@ class RunningApp implements App {
       tunnels: tunnel.count,
       upstream: { url: config.upstream.url, reached: upstream.reached, ...upstream.numbers() },
       clientCert: { verify: config.clientCert.verify, allowRules: config.clientCert.allow.length },
+      reloads: this.reloader.history.map(({ at, ...outcome }) => ({ at: isoDate(at), ...outcome })),
       serverCertificate: describeCertificate(credentials),
       cas: credentials.cas.map(({ file, subject, notAfter }) => ({ file, subject, notAfter: isoDate(notAfter) })),
       crls: credentials.crls.map(({ file, issuer, nextUpdate }) => ({
@@ -320,8 +429,9 @@ class RunningApp implements App {
   }
 }
 
-function describeCertificate({ serverCertificate }: Credentials) {
+function describeCertificate({ serverCertificate, serverSubject }: Credentials) {
   return {
+    subject: serverSubject,
     subjectAltName: serverCertificate.subjectAltName ?? null,
     notAfter: isoDate(Date.parse(serverCertificate.validTo)),
     sha256: serverCertificate.fingerprint256.replaceAll(':', '').toLowerCase(),

@@ -38,6 +38,12 @@ export const REQUEST_CODES = [
   'misdirected',
   'not_allowed',
   'expired',
+  // Found out after a reload, about a connection that was let in before it.
+  'no_certificate',
+  'untrusted_issuer',
+  'revoked',
+  'crl_missing',
+  'chain_too_long',
   'upstream_connect',
   'upstream_protocol',
   'upstream_closed',

@@ -19,8 +19,7 @@ const GLANCE = 25;
 export async function runUntilStopped(app: App, { shutdown }: Pick<Config, 'shutdown'>): Promise<number> {
   // A peer of stdout that goes away must not take the proxy along.
   process.on('SIGPIPE', () => undefined);
-  // Reload is not there yet; the default action of this signal would be to die.
-  process.on('SIGHUP', () => app.log.warn('SIGHUP ignored: reload is not available in this version'));
+  process.on('SIGHUP', () => void app.reload());
   await Promise.race([once(process, 'SIGTERM'), once(process, 'SIGINT')]);
   const impatient = Promise.race([once(process, 'SIGTERM'), once(process, 'SIGINT')]).then(() => undefined);
   const complete = await drain(app, shutdown, impatient);

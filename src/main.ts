@@ -14,6 +14,8 @@ process.exit(
     loaders: {
       run: async () => (await import('./commands/run.js')).run,
       check: async () => (await import('./commands/check.js')).check,
+      probe: async () => (await import('./commands/probe.js')).probe,
+      drain: async () => (await import('./commands/drain.js')).drain,
       demo: async () => (await import('./commands/demo.js')).demo,
     },
     terminal: {

@@ -131,7 +131,7 @@ export class Passage implements RelayOptions, TunnelObserver {
 
   /** The rest of the request cannot be read. Does nothing to an answer that is on its way already. */
   breakOff(code: RequestCode, detail: string): void {
-    if (this.isOver || this.relay === null) return;
+    if (this.isOver || this.relay === null || this.relay.outcome === 'refused') return;
     this.relay.abort();
     this.relay.refuse(code, detail);
   }
@@ -169,7 +169,7 @@ export class Passage implements RelayOptions, TunnelObserver {
 
   tunnelFailed(error: ProxyError): string | Buffer {
     this.tunnelError = error;
-    this.tunnelStatus = statusOf(error.code, this.isStarting());
+    if (this.tunnelHeadAt === null) this.tunnelStatus = statusOf(error.code, this.isStarting());
     return unparsedRefusal(error.code, { requestId: this.requestId, starting: this.isStarting() });
   }
 
@@ -179,7 +179,7 @@ export class Passage implements RelayOptions, TunnelObserver {
       status,
       code: tunnelError?.code ?? null,
       detail: tunnelError?.message ?? null,
-      outcome: tunnelError !== null ? 'refused' : status === 0 ? 'caller_aborted' : 'ok',
+      outcome: tunnelOutcome(tunnelError !== null, headAt !== null),
       bytesIn: bytes.received,
       bytesOut: bytes.sent,
       headAt,
@@ -209,6 +209,11 @@ export class Passage implements RelayOptions, TunnelObserver {
     });
     this.call.done();
   }
+}
+
+function tunnelOutcome(failed: boolean, answered: boolean): Outcome {
+  if (failed) return answered ? 'upstream_aborted' : 'refused';
+  return answered ? 'ok' : 'caller_aborted';
 }
 
 /** Read from the flat list: the header object that Node would build costs more than all of the record. */

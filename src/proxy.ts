@@ -31,8 +31,8 @@ export interface Call {
   readonly rules: AllowList;
   readonly source: ForwardedSource;
   readonly request: IncomingMessage;
-  /** Set when nothing may be forwarded any more. */
-  readonly refusal: RequestCode | null;
+  /** Set when nothing of this connection may be forwarded any more. */
+  readonly refusal: { readonly code: RequestCode; readonly detail: string } | null;
   /** Whether the connection is to end with this answer. Asked late: draining may begin meanwhile. */
   isLast(): boolean;
   /** Called once, when the caller has the whole answer or is gone. */
@@ -83,7 +83,7 @@ interface Admitted {
 
 /** Whether a request may go on, and as what: screen, authorise, strip and set, in this order, for every request. */
 function admit(call: Call, passage: Passage, stages: ProxyStages): Admitted | Problem {
-  if (call.refusal !== null) return { ok: false, code: call.refusal, detail: 'nothing is forwarded any more' };
+  if (call.refusal !== null) return { ok: false, ...call.refusal };
   const { identity } = call.connection;
   const screened = screen(passage.head, stages.screenRules, identity.tls.serverName);
   if (!screened.ok) return screened;

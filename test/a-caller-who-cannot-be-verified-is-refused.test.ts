@@ -1,7 +1,7 @@
 import { X509Certificate } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { startApplication, type Application } from './support/application.js';
-import { call, openRaw, type CallOptions } from './support/caller.js';
+import { sendRaw, type CallOptions } from './support/caller.js';
 import {
   chainPem,
   createAuthority,
@@ -223,4 +223,19 @@ describe.each(['TLSv1.3', 'TLSv1.2'] as const)('refused with %s', (version) => {
   it.each(CASES)('a certificate $what', async (one) => {
     await expectRefused(at(), { ...presenting(one), ...versions }, expected(one));
   });
+});
+
+it('answers once and ends the connection, whatever bytes a refused caller sends', async () => {
+  const accepted = sidecar.requests().length;
+  for (const bytes of [
+    'GET / HTTP/1.1\r\nHost: a\r\n\r\n'.repeat(3),
+    '\0\x01\x02',
+    'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n',
+  ]) {
+    const answer = await sendRaw(sidecar, bytes, null);
+    expect(answer.match(/HTTP\/1\.1 /g)).toHaveLength(1);
+    expect(answer).toMatch(/^HTTP\/1\.1 400 Bad Request\r\n[^]*Connection: close\r\n[^]*<\/html>\n$/);
+  }
+  expect(sidecar.requests()).toHaveLength(accepted);
+  expect(application.seen).toEqual([]);
 });

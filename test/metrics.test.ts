@@ -151,6 +151,7 @@ describe('seconds to expiry', () => {
     key: '',
     passphrase: null,
     serverCertificate: certificate,
+    serverSubject: 'CN=localhost',
     cas: [
       ca,
       {

@@ -26,6 +26,18 @@ const COMMANDS = {
     summary: 'say what is right and wrong with settings, certificates and keys, like nginx -t',
     usage: `Usage: mtls-sidecar check [--config FILE] [--NAME VALUE]…\n\n${SETTINGS_HELP}`,
   },
+  probe: {
+    summary: 'ask a running sidecar whether it is ready or alive; exit code 0 or 1',
+    usage: `Usage: mtls-sidecar probe [--ready | --live] [--config FILE] [--NAME VALUE]…
+
+  --ready                  does the application accept connections, and no drain has begun (GET /readyz; the default)
+  --live                   does the process run (GET /livez)
+${SETTINGS_HELP}`,
+  },
+  drain: {
+    summary: 'make a running sidecar fail its readiness and tell callers to close',
+    usage: `Usage: mtls-sidecar drain [--config FILE] [--NAME VALUE]…\n\n${SETTINGS_HELP}`,
+  },
   demo: {
     summary: 'show the main job on this machine, with certificates made for it',
     usage: 'Usage: mtls-sidecar demo [--once]\n\n  --once   end after the two requests',

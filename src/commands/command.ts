@@ -4,6 +4,8 @@ import type { Environment } from '../config/sources.js';
 export const EXIT = {
   ok: 0,
   internal: 1,
+  /** Not so: a probe of something that is not ready. */
+  failed: 1,
   /** EX_USAGE */
   usage: 64,
   /** EX_TEMPFAIL: a drain was cut short. */

@@ -129,7 +129,7 @@ export function happening(json: string): string | null {
   const { time, msg, method, path, status, subject, reason } = JSON.parse(json) as LogLine;
   const at = new Date(time).toTimeString().slice(0, 8);
   if (msg === 'request') return fit(`  ${at}  ${status}      ${subject}  ${method} ${path}`);
-  if (msg === 'connection refused') return fit(`  ${at}  refused  ${reason}  ${subject ?? ''}`);
+  if (msg === 'connection refused') return fit(`  ${at}  refused  ${reason}  ${subject ?? ''}`.trimEnd());
   return null;
 }
 

@@ -16,12 +16,9 @@ import type { Invocation } from './command.js';
  */
 export async function run({ argv, env }: Invocation): Promise<number> {
   const { file, flags } = parseArguments(argv);
-  const config = loadConfig({ file, flags, ...(env === undefined ? {} : { env }) });
-  return runApp(config);
-}
-
-async function runApp(config: Config): Promise<number> {
-  const app = await start(config);
+  const readConfig = (): Config => loadConfig({ file, flags, ...(env === undefined ? {} : { env }) });
+  const config = readConfig();
+  const app = await start(config, { readConfig });
   return runUntilStopped(app, config);
 }
 

@@ -1,6 +1,6 @@
 import type { ClientRequest, IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
-import type { Duplex } from 'node:stream';
+import { Transform, type Duplex } from 'node:stream';
 import httpProxy from 'http-proxy';
 import type { Permit } from '../admit/authorize.js';
 import type { Config } from '../config/config.js';
@@ -29,7 +29,10 @@ export interface TunnelEnds {
 export interface TunnelObserver {
   /** The head of the application's answer; the returned flat list goes to the caller in place of `headers`. */
   tunnelAnswered(status: number, headers: readonly string[]): string[];
-  /** The application could not be asked, or gave no answer. @returns the whole answer to send instead */
+  /**
+   * The application could not be asked, gave no answer, or broke off after its head.
+   * @returns the whole answer to send instead, if none has begun
+   */
   tunnelFailed(error: ProxyError): string | Buffer;
   tunnelClosed(bytes: { readonly received: number; readonly sent: number }): void;
 }
@@ -37,7 +40,8 @@ export interface TunnelObserver {
 /**
  * Upgrade (RFC 9110 §7.8): WebSocket and any other protocol. http-proxy's `ws()` moves the bytes. Around it stand what
  * it lacks: it lets a failed caller's request to the application live on, ends the process on a socket error before the
- * 101, has no deadlines, serves WebSocket alone, folds slashes in the path, and frames a refused upgrade wrongly.
+ * 101, has no deadlines, serves WebSocket alone, folds slashes in the path, cuts off what is not yet written when the
+ * application ends, and frames a refused upgrade wrongly.
  */
 export class Tunnel {
   private readonly live = new Set<Duplex>();
@@ -69,6 +73,9 @@ interface TunnelSettings {
   readonly idleTimeout: number;
 }
 
+/** How long a caller may take to end its side after the application has ended. Milliseconds. */
+const LINGER_MS = 2_000;
+
 class TunnelAttempt {
   private outgoing: ClientRequest | null = null;
   private upstreamSocket: Socket | null = null;
@@ -76,6 +83,10 @@ class TunnelAttempt {
   private connected = false;
   private answered = false;
   private timedOut = false;
+  /** Bytes of the two heads, which are no part of the tunnel. */
+  private heads = { written: 0, read: 0 };
+  /** Bytes of the body of an answer other than 101. */
+  private refusalBytes = 0;
 
   constructor(
     private readonly ends: TunnelEnds,
@@ -88,25 +99,44 @@ class TunnelAttempt {
     // A caller that goes away is no error, but without a listener it would end the process.
     socket.on('error', () => socket.destroy());
     socket.once('close', () => this.onCallerGone());
+    // Header bytes are not text; http-proxy writes them as a string.
+    socket.setDefaultEncoding('latin1');
+    if (carriesRequests(request.protocol)) return this.refuse(anotherHttp(request.protocol));
     const proxy = createForwarder(this.settings.upstream);
     proxy.on('proxyReqWs', (outgoing) => this.onOutgoing(outgoing));
     proxy.on('open', (upstreamSocket) => this.onOpen(upstreamSocket));
     const incoming = { method: request.method, url: request.target, headers: headerObject(request) } as IncomingMessage;
     proxy.ws(incoming, socket, early, {}, (error) => this.onError(error));
+    // http-proxy would write the head of a chunked answer over its unchunked body.
+    this.outgoing?.removeAllListeners('response').on('response', (response) => this.onRefused(response));
   }
 
   private onOutgoing(outgoing: ClientRequest): void {
     this.outgoing = outgoing;
     // http-proxy joins and folds the path; what was judged is what must be asked for.
     outgoing.path = this.ends.request.target;
+    const { connectTimeout } = this.settings.upstream;
+    this.startTimer(outgoing, connectTimeout, 'could not connect to the application in time');
+    outgoing.on('socket', (socket) => socket.once('connect', () => this.onConnected(outgoing)));
+    // Before http-proxy's own listener, which is added after this event.
+    outgoing.on('upgrade', (response, upstreamSocket, early) => {
+      this.heads = { written: upstreamSocket.bytesWritten, read: upstreamSocket.bytesRead - early.length };
+      this.onUpgraded(response);
+    });
+  }
+
+  private onConnected(outgoing: ClientRequest): void {
+    this.connected = true;
+    const { headTimeout } = this.settings.upstream;
+    this.startTimer(outgoing, headTimeout, 'the application did not answer the Upgrade in time');
+  }
+
+  private startTimer(outgoing: ClientRequest, milliseconds: number, message: string): void {
+    this.stopTimer();
     this.timer = setTimeout(() => {
       this.timedOut = true;
-      outgoing.destroy(new Error('the application did not answer the Upgrade in time'));
-    }, this.settings.upstream.headTimeout);
-    outgoing.on('socket', (socket) => socket.once('connect', () => (this.connected = true)));
-    // Before http-proxy's own listeners, which are added after this event.
-    outgoing.on('response', (response) => this.onRefused(response));
-    outgoing.on('upgrade', (response) => this.onUpgraded(response));
+      outgoing.destroy(new Error(message));
+    }, milliseconds);
   }
 
   private onUpgraded(response: IncomingMessage): void {
@@ -119,7 +149,8 @@ class TunnelAttempt {
   private onOpen(upstreamSocket: Socket): void {
     this.upstreamSocket = upstreamSocket;
     const { socket } = this.ends;
-    upstreamSocket.once('close', () => socket.destroy());
+    // Its last bytes may still be on their way to a slow caller.
+    upstreamSocket.once('close', () => endGently(socket as Socket));
     // Every byte of either direction passes this socket, so its clock is the tunnel's.
     (socket as Socket).setTimeout(this.settings.idleTimeout, () => socket.destroy());
   }
@@ -128,25 +159,38 @@ class TunnelAttempt {
   private onRefused(response: IncomingMessage): void {
     this.stopTimer();
     this.answered = true;
-    // http-proxy would write the head of a chunked answer over its unchunked body.
-    Object.assign(response, { upgrade: true });
     const { socket } = this.ends;
     const kept = this.observer.tunnelAnswered(response.statusCode ?? 502, response.rawHeaders);
     kept.push('Connection', 'close');
+    const framed = response.headers['content-length'] !== undefined || isBodiless(this.ends.request, response);
+    if (!framed) kept.push('Transfer-Encoding', 'chunked');
     socket.write(headBytes(`HTTP/1.1 ${response.statusCode} ${response.statusMessage}`, kept), 'latin1');
-    response.on('error', () => socket.destroy());
-    response.pipe(socket);
+    response.on('error', (error) => this.onError(error));
+    response.on('data', (chunk: Buffer) => (this.refusalBytes += chunk.length));
+    response.setTimeout(this.settings.upstream.idleTimeout, () => {
+      this.timedOut = true;
+      response.destroy(new Error('the application stopped sending'));
+    });
+    const body = framed ? response : response.pipe(chunks());
+    body.once('end', () => endGently(socket as Socket));
+    body.pipe(socket, { end: false });
   }
 
+  /** Before an answer has begun it becomes ours; after that only a broken connection tells the caller. */
   private onError(cause: Error): void {
     this.stopTimer();
-    if (this.answered || this.ends.socket.destroyed) {
-      this.ends.socket.destroy();
-      return;
-    }
+    const { socket } = this.ends;
+    if (socket.destroyed) return;
+    if (!this.answered) return this.refuse(this.explain(cause));
+    this.observer.tunnelFailed(this.explain(cause));
+    socket.destroy();
+  }
+
+  private refuse(error: ProxyError): void {
     this.answered = true;
-    // http-proxy ends the socket behind this.
-    this.ends.socket.write(this.observer.tunnelFailed(this.explain(cause)));
+    const { socket } = this.ends;
+    socket.write(this.observer.tunnelFailed(error));
+    endGently(socket as Socket);
   }
 
   private explain(cause: Error): ProxyError {
@@ -157,10 +201,14 @@ class TunnelAttempt {
   private onCallerGone(): void {
     this.stopTimer();
     this.outgoing?.destroy();
-    const { upstreamSocket } = this;
-    upstreamSocket?.destroy();
-    const received = upstreamSocket?.bytesWritten ?? 0;
-    this.observer.tunnelClosed({ received, sent: upstreamSocket?.bytesRead ?? 0 });
+    this.observer.tunnelClosed(this.bytes());
+    this.upstreamSocket?.destroy();
+  }
+
+  private bytes(): { readonly received: number; readonly sent: number } {
+    const { upstreamSocket, heads, refusalBytes } = this;
+    if (upstreamSocket === null) return { received: 0, sent: refusalBytes };
+    return { received: upstreamSocket.bytesWritten - heads.written, sent: upstreamSocket.bytesRead - heads.read };
   }
 
   private stopTimer(): void {
@@ -184,7 +232,8 @@ function createForwarder({ address }: Config['upstream']): httpProxy {
 }
 
 function headerObject(request: TunnelRequest): Record<string, string | string[]> {
-  return { ...objectOf(request.headers), Connection: 'Upgrade', Upgrade: request.protocol };
+  // Lower case, or http-proxy does not find it and says `close` besides.
+  return { ...objectOf(request.headers), connection: 'Upgrade', upgrade: request.protocol };
 }
 
 /** Case and order of first mention are kept, several values of a name stay several. */
@@ -200,6 +249,46 @@ function objectOf(flat: readonly string[]): Record<string, string | string[]> {
     result[name] = before === undefined ? value : [...(Array.isArray(before) ? before : [before]), value];
   }
   return result;
+}
+
+/**
+ * Whether the protocol would carry requests. They would reach the application unseen, with any identity headers that the
+ * caller likes: the known way around a proxy is `Upgrade: h2c`.
+ */
+function carriesRequests(protocol: string): boolean {
+  return protocol.split(',').some((token) => /^\s*(?:h2c?|http|tls)\b/i.test(token));
+}
+
+function anotherHttp(protocol: string): ProxyError {
+  return new ProxyError('bad_request', 'downstream', 'forward', `an Upgrade to ${protocol}, which carries requests`);
+}
+
+/** Whether an answer has no body, whatever its headers say (RFC 9112 §6.3). */
+function isBodiless(request: TunnelRequest, { statusCode }: IncomingMessage): boolean {
+  return request.method === 'HEAD' || statusCode === 204 || statusCode === 304;
+}
+
+/** Chunked coding (RFC 9112 §7.1), so that an answer cut short does not look whole. */
+function chunks(): Transform {
+  return new Transform({
+    transform(chunk: Buffer, _encoding, done) {
+      this.push(`${chunk.length.toString(16)}\r\n`);
+      this.push(chunk);
+      done(null, '\r\n');
+    },
+    flush: (done) => done(null, '0\r\n\r\n'),
+  });
+}
+
+/** Ends a connection when all is written, and reads on for a while: unread bytes would make the kernel send a reset. */
+function endGently(socket: Socket): void {
+  const linger = (): void => {
+    socket.setTimeout(LINGER_MS, () => socket.destroy());
+  };
+  if (socket.writableFinished) linger();
+  else socket.once('finish', linger);
+  socket.end();
+  socket.resume();
 }
 
 function headBytes(line: string, flat: readonly string[]): string {

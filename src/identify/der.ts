@@ -25,8 +25,9 @@ export class DerElement {
   /** As `children`, one by one and not kept: for lists of hundreds of thousands. @throws UnreadableCertificateError */
   *eachChild(): Generator<DerElement, undefined> {
     if ((this.tag & CONSTRUCTED) === 0) throw new UnreadableCertificateError('an element has no elements inside');
+    const decoder = new BaseBlock();
     for (let offset = 0; offset < this.content.length;) {
-      const child = elementAt(this.content, offset);
+      const child = elementAt(this.content, offset, decoder);
       yield child;
       offset += child.bytes.length;
     }
@@ -42,7 +43,7 @@ const CONSTRUCTED = 0x20;
 export function readDer(bytes: Uint8Array): DerElement {
   // asn1js would make a plain view of a Buffer twice an element.
   const view = new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.length);
-  const element = elementAt(view, 0);
+  const element = elementAt(view, 0, new BaseBlock());
   if (element.bytes.length !== view.length) throw new UnreadableCertificateError('bytes after the end of an element');
   return element;
 }
@@ -58,9 +59,9 @@ export function expectTag(element: DerElement | undefined, tag: number): DerElem
  * a caller whom nobody has verified yet could keep it busy for 5 seconds with a BOOLEAN of 100 KB, and it lets an
  * element reach beyond the end of the one around it. It also takes BER where this takes DER (X.690 §10) only: a second
  * way to write the same name would be a second chance to be read differently from OpenSSL.
+ * @param decoder serves neighbours only: asn1js collects warnings in it, even about proper lengths
  */
-function elementAt(bytes: Uint8Array, offset: number): DerElement {
-  const { idBlock, lenBlock } = new BaseBlock();
+function elementAt(bytes: Uint8Array, offset: number, { idBlock, lenBlock }: BaseBlock): DerElement {
   const lengthAt = idBlock.fromBER(bytes, offset, bytes.length - offset);
   // Multi-byte tags: nothing in a certificate has one.
   if (lengthAt !== offset + 1 || !hasDerForm(idBlock))

@@ -5,7 +5,7 @@ import type { ConnectionReason } from '../errors.js';
 import type { PeerCertificate, PeerIdentity } from '../identify/peer-identity.js';
 import type { Observer } from '../observe/observer.js';
 import { httpsLocation, sniff } from './plain-http.js';
-import { readPeer, startHandshake, type TlsParameters } from './tls-socket.js';
+import { isCertifiedName, readPeer, startHandshake, type TlsParameters } from './tls-socket.js';
 import { judge, type Policy } from './verdict.js';
 import { explainHandshakeError } from './verify-errors.js';
 
@@ -14,12 +14,6 @@ export interface Trust {
   readonly tls: TlsParameters;
   readonly policy: Policy;
   readonly allow: AllowList;
-}
-
-/** An identity that may enter, with the allow rules it satisfies. */
-export interface Entrant {
-  readonly identity: PeerIdentity;
-  readonly rules: AllowList;
 }
 
 export interface AdmissionParts {
@@ -32,7 +26,7 @@ export interface AdmissionParts {
   /** @returns why there is no room, or null */
   noRoom(): string | null;
   /** Takes over an admitted connection. */
-  enter(socket: TLSSocket, entrant: Entrant): void;
+  enter(socket: TLSSocket, identity: PeerIdentity): void;
   /** Answers and ends a refused one. */
   turnAway(socket: Socket, reason: ConnectionReason, location: string | null): void;
 }
@@ -41,12 +35,19 @@ export interface AdmissionParts {
 export class Admission {
   private socket: TLSSocket | null = null;
   private decided = false;
+  /** Before that OpenSSL names the version that it would like best. */
+  private secure = false;
   private readonly timer: NodeJS.Timeout;
+  /** Read at once: a caller who has left has no address any more. */
+  private readonly remoteAddress: string;
+  private readonly remotePort: number;
 
   constructor(
     private readonly raw: Socket,
     private readonly parts: AdmissionParts,
   ) {
+    this.remoteAddress = plainAddress(raw.remoteAddress);
+    this.remotePort = raw.remotePort ?? 0;
     this.timer = setTimeout(() => this.onTimeout(), parts.handshakeTimeout);
     raw.on('error', (error) => this.onError(error));
     raw.once('close', () => this.onError(new Error('the caller closed the connection')));
@@ -58,7 +59,17 @@ export class Admission {
     if (this.decided) return;
     if (plain === null) return this.handshake();
     this.refuse('plain_http', 'plain HTTP on the TLS port', null);
-    this.parts.turnAway(this.raw, 'plain_http', httpsLocation(plain, this.parts.serverNames));
+    this.parts.turnAway(
+      this.raw,
+      'plain_http',
+      httpsLocation(plain, (name) => this.isOurs(name)),
+    );
+  }
+
+  /** A name of the certificate will do where none is set: the next request would not be believed under another. */
+  private isOurs(name: string): boolean {
+    const { serverNames, trust } = this.parts;
+    return serverNames.length > 0 ? serverNames.includes(name) : isCertifiedName(trust.tls.secureContext, name);
   }
 
   private handshake(): void {
@@ -84,6 +95,7 @@ export class Admission {
   private onSecure(): void {
     const { socket } = this;
     if (this.decided || socket === null) return;
+    this.secure = true;
     try {
       this.decide(socket);
     } catch (error) {
@@ -102,9 +114,8 @@ export class Admission {
       return this.turnAway(socket, { reason, detail, certificate: verdict.certificate });
     }
     const { identity } = verdict;
-    const rules = rulesFor(identity, trust.allow);
     // No request of this caller can ever match: it need not reach the parser to be told.
-    if (rules?.length === 0) {
+    if (rulesFor(identity, trust.allow)?.length === 0) {
       const detail = 'no allow rule matches this caller';
       return this.turnAway(socket, { reason: 'not_allowed', detail, certificate: identity.certificate });
     }
@@ -113,7 +124,7 @@ export class Admission {
       return this.turnAway(socket, { reason: 'overloaded', detail: full, certificate: identity.certificate });
     }
     this.settle();
-    this.parts.enter(socket, { identity, rules });
+    this.parts.enter(socket, identity);
   }
 
   private turnAway(
@@ -130,13 +141,13 @@ export class Admission {
 
   private refuse(reason: ConnectionReason, detail: string, certificate: PeerCertificate | null): void {
     this.settle();
-    const { raw, socket } = this;
+    const { socket } = this;
     this.parts.observer.connectionRefused({
       reason,
       detail,
-      remoteAddress: plainAddress(raw.remoteAddress),
-      remotePort: raw.remotePort ?? 0,
-      tlsVersion: socket?.getProtocol() ?? null,
+      remoteAddress: this.remoteAddress,
+      remotePort: this.remotePort,
+      tlsVersion: this.secure && socket !== null ? socket.getProtocol() : null,
       serverName: socket === null ? null : serverNameOf(socket),
       certificate,
     });

@@ -6,9 +6,15 @@ import type { X509Certificate } from 'node:crypto';
  */
 const MAX_CHECKS = 64;
 
-interface Search {
+/** Where issuers are looked for. */
+export interface Issuers {
   readonly presented: readonly X509Certificate[];
   readonly anchors: readonly X509Certificate[];
+  /** Milliseconds since the epoch. */
+  readonly now: number;
+}
+
+interface Search extends Issuers {
   checks: number;
 }
 
@@ -17,16 +23,35 @@ interface Search {
  * the anchor last. Empty when the leaf itself is that anchor; null when there is no such path.
  *
  * As OpenSSL does, issuers out of the bundle are preferred to presented ones, and an intermediate that stands in the
- * bundle still counts as an intermediate. Signatures are checked, validity is not: this finds the path that OpenSSL
- * verified, which Node does not tell.
+ * bundle still counts as an intermediate. Signatures and dates are checked, strength is not: this finds the path that
+ * OpenSSL verified, which Node does not tell.
  */
-export function pathToAnchor(
+export function pathToAnchor(leaf: X509Certificate, issuers: Issuers): X509Certificate[] | null {
+  if (isSelfIssued(leaf)) return issuers.anchors.some((anchor) => sameCertificate(anchor, leaf)) ? [] : null;
+  return follow(leaf, [], { ...issuers, checks: 0 });
+}
+
+/** Whether all of a path is valid at a time. */
+export function isPathValid(path: readonly X509Certificate[], now: number): boolean {
+  return path.every((issuer) => isValid(issuer, now));
+}
+
+/**
+ * Whether OpenSSL must have taken this path. It never tries a second way, so that of two look-alike issuers it may have
+ * judged the one that we did not follow.
+ */
+export function isOnlyPath(
   leaf: X509Certificate,
-  presented: readonly X509Certificate[],
-  anchors: readonly X509Certificate[],
-): X509Certificate[] | null {
-  if (isSelfIssued(leaf)) return anchors.some((anchor) => sameCertificate(anchor, leaf)) ? [] : null;
-  return follow(leaf, [], { presented, anchors, checks: 0 });
+  path: readonly X509Certificate[],
+  { presented, anchors }: Issuers,
+): boolean {
+  return path.every((issuer, index) => {
+    const subject = path[index - 1] ?? leaf;
+    const trusted = anchors.filter((anchor) => subject.checkIssued(anchor));
+    // Of two roots with one name and key (the old and the renewed) either will do.
+    if (trusted.length > 0) return trusted.length === 1 || trusted.every(isSelfIssued);
+    return presented.every((candidate) => !subject.checkIssued(candidate) || sameCertificate(candidate, issuer));
+  });
 }
 
 function follow(current: X509Certificate, path: X509Certificate[], search: Search): X509Certificate[] | null {
@@ -50,9 +75,13 @@ function followUnlessSeen(next: X509Certificate, path: X509Certificate[], search
 }
 
 function issued(issuer: X509Certificate, subject: X509Certificate, search: Search): boolean {
-  if (!subject.checkIssued(issuer)) return false;
+  if (!subject.checkIssued(issuer) || !isValid(issuer, search.now)) return false;
   search.checks += 1;
   return search.checks <= MAX_CHECKS && subject.verify(issuer.publicKey);
+}
+
+function isValid({ validFrom, validTo }: X509Certificate, now: number): boolean {
+  return Date.parse(validFrom) <= now && now <= Date.parse(validTo);
 }
 
 function isSelfIssued(certificate: X509Certificate): boolean {

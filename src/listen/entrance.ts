@@ -1,14 +1,16 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { TLSSocket } from 'node:tls';
 import type { Duplex } from 'node:stream';
-import type { AllowList } from '../admit/authorize.js';
+import { rulesFor, type AllowList } from '../admit/authorize.js';
 import type { Config } from '../config/config.js';
 import type { RequestCode } from '../errors.js';
 import type { Connection } from '../identify/peer-identity.js';
 import type { Observer, RequestRecord } from '../observe/observer.js';
 import type { Call, Proxy, Underway } from '../proxy.js';
 import type { ForwardedSource } from '../rewrite/forwarded-headers.js';
+import type { Trust } from './admission.js';
 import { endLingering } from './linger.js';
+import { Recheck, type Change } from './recheck.js';
 
 /** How a request that the parser could not read is answered: the bytes, made by `respond`. */
 export type UnreadableAnswer = (code: RequestCode, requestId: string) => Buffer;
@@ -17,6 +19,8 @@ export interface EntranceParts {
   readonly limits: Config['limits'];
   readonly proxy: Proxy;
   readonly observer: Observer;
+  /** What is in force now. */
+  readonly trust: () => Trust;
   readonly unreadableAnswer: UnreadableAnswer;
   readonly newRequestId: () => string;
 }
@@ -25,7 +29,6 @@ export interface EntranceParts {
 export interface Admitted {
   readonly socket: TLSSocket;
   readonly connection: Connection;
-  readonly rules: AllowList;
   readonly source: ForwardedSource;
 }
 
@@ -82,6 +85,15 @@ export class Entrance {
     this.server.emit('connection', socket);
   }
 
+  /**
+   * Bundle, CRLs or mode have changed: every connection ends with its next answer, so that its caller is verified anew;
+   * those of callers that would not be let in today are not served any more.
+   */
+  reconsider(): void {
+    const recheck = new Recheck(this.parts.trust().policy, Date.now());
+    for (const line of this.lines) line.reconsider(recheck.ask(line.admitted.connection.identity));
+  }
+
   /** Ends connections on which no request is under way. */
   closeIdle(): void {
     this.server.closeIdleConnections();
@@ -129,15 +141,26 @@ function lineOf(socket: Duplex): Line | undefined {
   return (socket as LineSocket)[LINE];
 }
 
+const DRAINING: Change = { code: 'draining', detail: 'nothing is forwarded any more' };
+
 /** The requests of one connection, one at a time and in order. */
 class Line {
   private readonly waiting: [IncomingMessage, ServerResponse][] = [];
   private busy = false;
-  private current: { readonly request: IncomingMessage; readonly underway: Underway } | null = null;
+  private current: {
+    readonly request: IncomingMessage;
+    readonly response: ServerResponse;
+    readonly underway: Underway;
+  } | null = null;
   private requests = 0;
   /** The present answer is the last; what follows is not read as a request. */
   private ended = false;
   private failure: { readonly code: RequestCode; readonly detail: string } | null = null;
+  /** Set when the caller would not be let in today. */
+  private change: Change | null = null;
+  private mustReconnect = false;
+  private allowSeen: AllowList | undefined;
+  private rules: AllowList = null;
   private flushed = 0;
   private stalledSince = 0;
 
@@ -151,7 +174,7 @@ class Line {
    * (measured), so they wait; and when many wait, no more are read.
    */
   take(request: IncomingMessage, response: ServerResponse): void {
-    if (this.ended) return;
+    if (this.isOver()) return;
     if (!this.busy) return this.serve(request, response);
     this.waiting.push([request, response]);
     if (this.waiting.length >= MAX_WAITING) this.admitted.socket.pause();
@@ -162,44 +185,82 @@ class Line {
     this.requests += 1;
     const underway = this.entrance.parts.proxy.pass(this.call(request), response);
     // A refusal may be over already.
-    if (this.busy) this.current = { request, underway };
+    if (this.busy) this.current = { request, response, underway };
   }
 
   takeUpgrade(request: IncomingMessage, socket: Duplex, early: Buffer): void {
     // From here on Node's parser is gone, so an Upgrade behind an unanswered request has nobody to wait for it.
-    if (this.busy || this.ended) {
-      this.failure = { code: 'bad_request', detail: 'an Upgrade behind an unanswered request' };
-      return;
-    }
+    if (this.busy || this.isOver()) return this.outliveParser();
     this.busy = true;
     this.ended = true;
     this.requests += 1;
     this.entrance.parts.proxy.passUpgrade(this.call(request), socket, early);
+    // Refused at once. What it sent besides would make the kernel send a reset after our answer.
+    if (socket.writableEnded) endLingering(socket);
+  }
+
+  /** With the parser went its listeners, by which the present answer went on and its caller's end was noticed. */
+  private outliveParser(): void {
+    const { socket } = this.admitted;
+    this.failure ??= { code: 'bad_request', detail: 'an Upgrade behind an unanswered request' };
+    socket.on('drain', () => this.current?.response.emit('drain'));
+    socket.resume();
   }
 
   private call(request: IncomingMessage): Call {
-    const { connection, rules, source } = this.admitted;
-    const refusal = this.entrance.closing ? 'draining' : null;
+    const { connection, source } = this.admitted;
+    const refusal = this.change ?? (this.entrance.closing ? DRAINING : null);
+    const rules = this.currentRules();
     return { connection, rules, source, request, refusal, isLast: () => this.isLast(), done: () => this.done() };
+  }
+
+  /** The list may have been replaced since the last request. */
+  private currentRules(): AllowList {
+    const { allow } = this.entrance.parts.trust();
+    if (allow !== this.allowSeen) {
+      this.allowSeen = allow;
+      this.rules = rulesFor(this.admitted.connection.identity, allow);
+    }
+    return this.rules;
+  }
+
+  /**
+   * @param change null when the caller would still be let in. Otherwise what is under way, a tunnel perhaps, is cut; an idle
+   * connection stays, so that its next request is told why.
+   */
+  reconsider(change: Change | null): void {
+    this.mustReconnect = true;
+    this.change = change;
+    if (change !== null && this.busy) this.admitted.socket.destroy();
   }
 
   private isLast(): boolean {
     const { draining, parts } = this.entrance;
     const { requestsPerConnection, connectionAge } = parts.limits;
     const old = Date.now() - this.admitted.connection.openedAt >= connectionAge;
-    if (draining || old || this.requests >= requestsPerConnection) this.ended = true;
+    if (draining || this.mustReconnect || old || this.requests >= requestsPerConnection) this.ended = true;
     return this.ended;
   }
 
   private done(): void {
     this.busy = false;
     this.current = null;
-    if (this.failure !== null) this.answerUnreadable(this.failure.code, this.failure.detail);
-    if (this.ended) return;
+    if (this.isOver()) return;
     const next = this.waiting.shift();
-    if (next === undefined) return;
-    if (this.waiting.length === 0) this.admitted.socket.resume();
-    this.serve(...next);
+    if (next !== undefined) {
+      if (this.waiting.length === 0) this.admitted.socket.resume();
+      this.serve(...next);
+    } else if (this.failure !== null) this.answerUnreadable(this.failure.code, this.failure.detail);
+  }
+
+  /**
+   * Whether no further request may be served. Node has ended the socket already when an answer said `close`, a refusal
+   * above all: what stands behind a request that cannot be trusted must not be taken for one.
+   */
+  private isOver(): boolean {
+    if (!this.admitted.socket.writable) this.ended = true;
+    if (this.ended) this.waiting.length = 0;
+    return this.ended;
   }
 
   /** The parser gave up on this connection, or its deadline for a head has passed. */
@@ -220,7 +281,7 @@ class Line {
   }
 
   private answerUnreadable(code: RequestCode, detail: string): void {
-    if (this.ended && this.failure === null) return;
+    if (this.isOver()) return;
     this.ended = true;
     this.failure = null;
     const { newRequestId, unreadableAnswer, observer } = this.entrance.parts;

@@ -4,7 +4,7 @@ import type { Config } from '../config/config.js';
 import type { ConnectionReason } from '../errors.js';
 import type { PeerIdentity } from '../identify/peer-identity.js';
 import type { Observer } from '../observe/observer.js';
-import { Admission, plainAddress, type AdmissionParts, type Entrant, type Trust } from './admission.js';
+import { Admission, plainAddress, type AdmissionParts, type Trust } from './admission.js';
 import type { Entrance } from './entrance.js';
 import { endLingering } from './linger.js';
 
@@ -85,12 +85,12 @@ export class Listener {
       serverNames: listen.serverNames,
       observer,
       noRoom: () => (entrance.size < maxConnections ? null : `${maxConnections} connections are open`),
-      enter: (socket, entrant) => this.enter(socket, raw, entrant),
+      enter: (socket, identity) => this.enter(socket, raw, identity),
       turnAway: (socket, reason, location) => this.turnAway(socket, reason, location),
     };
   }
 
-  private enter(socket: TLSSocket, raw: Socket, { identity, rules }: Entrant): void {
+  private enter(socket: TLSSocket, raw: Socket, identity: PeerIdentity): void {
     const remoteAddress = plainAddress(raw.remoteAddress);
     const localPort = raw.localPort ?? this.parts.listen.port;
     const openedAt = Date.now();
@@ -104,7 +104,7 @@ export class Listener {
       identityHeaders: this.parts.identityHeaders(identity, openedAt),
     };
     const source = { remoteAddress, localPort, trusted: this.parts.isTrustedProxy(remoteAddress) };
-    this.parts.entrance.enter({ socket, connection, rules, source });
+    this.parts.entrance.enter({ socket, connection, source });
   }
 
   /**

@@ -26,13 +26,12 @@ const HOST_LINE = /\r\nHost:[ \t]*([A-Za-z0-9.:[\]-]{1,255})[ \t]*\r\n/i;
 /**
  * Where a plain HTTP request should have gone: the same host, port and target over https, or null when the bytes do not
  * say so plainly.
- * @param names `listen.serverNames`; when given, others are not redirected to
+ * @param isOurs whether we answer to a name; nobody is sent anywhere else
  */
-export function httpsLocation(bytes: Buffer, names: readonly string[]): string | null {
+export function httpsLocation(bytes: Buffer, isOurs: (name: string) => boolean): string | null {
   const text = bytes.subarray(0, 8192).toString('latin1');
   const target = REQUEST_LINE.exec(text)?.[1];
   const host = HOST_LINE.exec(text)?.[1];
   if (target === undefined || host === undefined) return null;
-  const name = host.replace(/:\d*$/, '').toLowerCase();
-  return names.length > 0 && !names.includes(name) ? null : `https://${host}${target}`;
+  return isOurs(host.replace(/:\d*$/, '').toLowerCase()) ? `https://${host}${target}` : null;
 }

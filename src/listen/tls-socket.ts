@@ -1,5 +1,5 @@
-import type { X509Certificate } from 'node:crypto';
-import type { Socket } from 'node:net';
+import { X509Certificate } from 'node:crypto';
+import { isIP, type Socket } from 'node:net';
 import { type SecureContext, TLSSocket } from 'node:tls';
 
 /**
@@ -57,6 +57,15 @@ export function readPeer(socket: TLSSocket): PeerVerification {
   const error = internals.ssl.verifyError();
   internals._releaseControl();
   return { leaf, presented, error: error ? { code: error.code ?? 'UNSPECIFIED', text: error.message } : null };
+}
+
+/** Whether the server certificate is good for a host name or address. */
+export function isCertifiedName(secureContext: SecureContext, name: string): boolean {
+  const der = (secureContext.context as { getCertificate(): Buffer | null }).getCertificate();
+  if (der === null) return false;
+  const certificate = new X509Certificate(der);
+  const address = name.replace(/^\[(.*)\]$/, '$1');
+  return (isIP(address) === 0 ? certificate.checkHost(name) : certificate.checkIP(address)) !== undefined;
 }
 
 /** OpenSSL reads at most 100 KiB of certificates; the bound here is against a loop, not against a long chain. */

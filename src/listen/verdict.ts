@@ -3,8 +3,9 @@ import type { VerifyMode } from '../config/config.js';
 import type { ConnectionReason } from '../errors.js';
 import { readPeerCertificate } from '../identify/peer-certificate.js';
 import type { PeerCertificate, PeerIdentity, Verify } from '../identify/peer-identity.js';
-import { pathToAnchor } from './chain.js';
+import { isOnlyPath, isPathValid, pathToAnchor, type Issuers } from './chain.js';
 import type { KnownPaths } from './known-paths.js';
+import { hiddenProblem } from './pardon.js';
 import type { PeerVerification } from './tls-socket.js';
 import { explainVerifyError, isIssuerError } from './verify-errors.js';
 
@@ -15,8 +16,10 @@ export interface Policy {
   readonly depth: number;
   readonly purpose: 'clientAuth' | 'any';
   readonly anchors: readonly X509Certificate[];
-  /** Our own look at the CRLs, for what OpenSSL does not do: resumed sessions, and CRLs that may be out of date. */
+  /** Our own look at the CRLs, for what OpenSSL does not do: lists that may be out of date, connections already open. */
   readonly revocation: (leaf: X509Certificate, path: readonly X509Certificate[]) => Refusal | null;
+  /** Whether OpenSSL was not given the CRLs, so that a handshake needs our look as well. */
+  readonly readsCrls: boolean;
   readonly knownPaths: KnownPaths;
 }
 
@@ -67,7 +70,7 @@ function withoutCertificate(handshake: Handshake, policy: Policy): Verdict {
 function judgeCertificate(subject: Case): Verdict {
   const { handshake, policy, certificate } = subject;
   const { error } = handshake.peer;
-  if (error !== null && !isPardonedPurpose(subject)) {
+  if (error !== null && !isPurposeToForgive(error.code, policy)) {
     const { reason, text } = explainVerifyError(error);
     if (policy.verify !== 'optional-no-ca' || !isIssuerError(error.code)) return refuse(reason, text, certificate);
     return admit(handshake, `FAILED:${text}`, certificate, handshake.peer.presented);
@@ -83,10 +86,14 @@ function judgePath(subject: Case): Verdict {
     const detail = `certificate chain too long: ${path.length - 1} intermediates, ${policy.depth} allowed`;
     return refuse('chain_too_long', detail, certificate);
   }
-  const refusal = outsideValidity(certificate, handshake.now) ?? policy.revocation(leaf, path);
+  const refusal = hiddenRefusal(subject, path) ?? outsideValidity(subject, path) ?? revocationOf(subject, path);
   if (refusal !== null) return refuse(refusal.reason, refusal.detail, certificate);
   policy.knownPaths.remember(leaf, path);
   return admit(handshake, 'SUCCESS', certificate, path.slice(0, -1));
+}
+
+function revocationOf({ policy, leaf }: Case, path: readonly X509Certificate[]): Refusal | null {
+  return policy.readsCrls ? policy.revocation(leaf, path) : null;
 }
 
 const NO_PATH = 'no path to a CA of the bundle can be followed (a resumed session whose chain is not known any more?)';
@@ -95,31 +102,37 @@ const NO_PATH = 'no path to a CA of the bundle can be followed (a resumed sessio
  * A resumed session carries the leaf but not the intermediates, so the path is remembered from the full handshake.
  * Not remembered (too long ago, another process): the bundle alone may still suffice; otherwise no admission.
  */
-function findPath({ handshake, policy, leaf }: Case): readonly X509Certificate[] | null {
+function findPath(subject: Case): readonly X509Certificate[] | null {
+  const { handshake, policy, leaf } = subject;
   const remembered = handshake.tls.sessionReused ? policy.knownPaths.recall(leaf) : null;
-  return remembered ?? pathToAnchor(leaf, handshake.peer.presented, policy.anchors);
+  return remembered ?? pathToAnchor(leaf, issuersOf(subject));
+}
+
+function issuersOf({ handshake, policy }: Case): Issuers {
+  return { presented: handshake.peer.presented, anchors: policy.anchors, now: handshake.now };
 }
 
 /** OpenSSL does not look at the clock again when a session is resumed. */
-function outsideValidity(certificate: PeerCertificate, now: number): Refusal | null {
-  if (now > certificate.notAfter) return { reason: 'expired', detail: 'certificate has expired' };
+function outsideValidity({ certificate, handshake }: Case, path: readonly X509Certificate[]): Refusal | null {
+  const { now } = handshake;
   if (now < certificate.notBefore) return { reason: 'not_yet_valid', detail: 'certificate is not yet valid' };
-  return null;
+  if (now <= certificate.notAfter && isPathValid(path, now)) return null;
+  return { reason: 'expired', detail: 'certificate has expired' };
 }
 
-/**
- * `purpose: any` forgives INVALID_PURPOSE, but OpenSSL reports only the last of several errors, and this one comes after
- * (and so hides) an issuer that is not found and a critical extension that is not understood. The first is caught by
- * `judgePath`, which every forgiven certificate still has to pass; the second here. All other errors come later.
- */
-function isPardonedPurpose({ handshake, policy, certificate }: Case): boolean {
-  const { error, presented } = handshake.peer;
-  if (policy.purpose !== 'any' || error?.code !== 'INVALID_PURPOSE') return false;
-  return [certificate.der, ...presented.map((issuer) => issuer.raw)].every((der) => !hasUnknownCriticalExtension(der));
+function isPurposeToForgive(code: string, { purpose }: Policy): boolean {
+  return purpose === 'any' && code === 'INVALID_PURPOSE';
 }
 
-function hasUnknownCriticalExtension(der: Uint8Array): boolean {
-  return readPeerCertificate(der).hasUnknownCriticalExtension;
+/** What a forgiven purpose may hide: OpenSSL tells but the last of several errors. */
+function hiddenRefusal(subject: Case, path: readonly X509Certificate[]): Refusal | null {
+  const { handshake, leaf } = subject;
+  if (handshake.peer.error === null) return null;
+  if (!isOnlyPath(leaf, path, issuersOf(subject))) {
+    return { reason: 'untrusted_issuer', detail: 'several issuers of the same name were presented' };
+  }
+  const detail = hiddenProblem(leaf, path);
+  return detail === null ? null : { reason: 'invalid', detail };
 }
 
 function readOrNull(leaf: X509Certificate): PeerCertificate | null {

@@ -9,6 +9,7 @@ import { DISK, inWords } from './files.js';
 import type { FileReader } from './files.js';
 import { isPrivateKey, pemBlocks } from './pem.js';
 import type { PemBlock } from './pem.js';
+import { createRevocationCheck } from './revocation.js';
 import { createServerContext } from './secure-context.js';
 
 /** One CRL block as loaded, for `check`, `/status` and the revocation facts. */
@@ -40,6 +41,8 @@ export interface Credentials {
   readonly key: string;
   readonly passphrase: string | null;
   readonly serverCertificate: X509Certificate;
+  /** RFC 2253. */
+  readonly serverSubject: string;
   readonly cas: readonly LoadedCa[];
   readonly crls: readonly LoadedCrl[];
 }
@@ -112,7 +115,9 @@ class Loading {
     if (leaf === undefined || key === null) return null;
     this.pairUp(chain, key.object);
     const cert = chain.map(({ pem }) => pem).join('');
-    const credentials = { cert, key: key.pem, passphrase, serverCertificate: leaf.certificate, cas, crls };
+    const serverCertificate = leaf.certificate;
+    const serverSubject = subjectOf(serverCertificate);
+    const credentials = { cert, key: key.pem, passphrase, serverCertificate, serverSubject, cas, crls };
     if (this.problems.length === 0) this.prove(credentials);
     return Object.freeze(credentials);
   }
@@ -207,7 +212,10 @@ class Loading {
 
   private revocationList({ file, block }: Located, index: number): LoadedCrl | null {
     try {
-      return readCrl(file, block);
+      const crl = readCrl(file, block);
+      // Lists that may be out of date are not shown to OpenSSL, so that nobody else would notice damage further in.
+      if (this.config.clientCert.crlExpired === 'warn') createRevocationCheck([crl]);
+      return crl;
     } catch {
       return this.complain('clientCert.crl', file, `has a damaged revocation list (number ${index + 1})`);
     }

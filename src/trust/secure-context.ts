@@ -1,4 +1,4 @@
-import { constants, createHash } from 'node:crypto';
+import { constants, createHash, hkdfSync, randomBytes } from 'node:crypto';
 import { createSecureContext } from 'node:tls';
 import type { SecureContext } from 'node:tls';
 import type { Config } from '../config/config.js';
@@ -7,10 +7,16 @@ import type { Credentials } from './credentials.js';
 /**
  * What a handshake is done with. The security level always stands in the cipher string: left to itself, Node takes
  * RSA-1024 leaves that nginx refuses.
+ * @param ticketSecret what session tickets are sealed with; contexts of one secret and equal trust open each other's
  * @throws Error in OpenSSL's words when it does not take a certificate, key, CRL, cipher or curve
  */
-export function createServerContext(config: Config, credentials: Credentials): SecureContext {
+export function createServerContext(
+  config: Config,
+  credentials: Credentials,
+  ticketSecret: Buffer = randomBytes(32),
+): SecureContext {
   const { tls } = config;
+  const digest = trustDigest(config, credentials);
   const { cert, key, passphrase, cas, crls } = credentials;
   return createSecureContext({
     cert,
@@ -29,9 +35,18 @@ export function createServerContext(config: Config, credentials: Credentials): S
     honorCipherOrder: true,
     // Node allows renegotiation, in which a caller could show another certificate than the one that was judged.
     secureOptions: constants.SSL_OP_NO_RENEGOTIATION | (tls.sessions.resumption ? 0 : constants.SSL_OP_NO_TICKET),
-    sessionIdContext: trustDigest(config, credentials),
+    sessionIdContext: digest,
+    ticketKeys: deriveTicketKeys(ticketSecret, digest),
     sessionTimeout: Math.round(tls.sessions.lifetime / 1000),
   });
+}
+
+/** Node's form: 16 bytes of name, 16 for the HMAC, 16 for AES-128. */
+const TICKET_KEY_BYTES = 48;
+
+/** Mixed with the trust settings, so that a ticket from before they changed cannot even be opened (RFC 5869). */
+function deriveTicketKeys(secret: Buffer, digest: string): Buffer {
+  return Buffer.from(hkdfSync('sha256', secret, '', `session tickets ${digest}`, TICKET_KEY_BYTES));
 }
 
 /** OpenSSL's cipher string for these settings, with the security level. */
@@ -43,7 +58,7 @@ export function cipherString({ ciphers, securityLevel }: Config['tls']): string 
  * Names what a session was verified against. OpenSSL resumes a session only under the same name, so that one which was
  * admitted under another bundle, revocation list or mode needs a full handshake. 32 characters is OpenSSL's limit.
  */
-function trustDigest({ clientCert }: Config, { cas, crls }: Credentials): string {
+export function trustDigest({ clientCert }: Config, { cas, crls }: Credentials): string {
   const { verify, depth, purpose, crlExpired } = clientCert;
   const facts = {
     verify,

@@ -25,8 +25,11 @@ export interface CallOptions extends Omit<RequestOptions, 'cert' | 'key'> {
   readonly body?: string | Buffer;
 }
 
+/** A sidecar in this process, or one that is a process of its own. */
+export type Reachable = Pick<Sidecar, 'port' | 'pki'>;
+
 /** TLS options of a caller of this sidecar. */
-export function tlsOptions(sidecar: Sidecar, as: Identity | null = sidecar.pki.client): ConnectionOptions {
+export function tlsOptions(sidecar: Reachable, as: Identity | null = sidecar.pki.client): ConnectionOptions {
   return {
     host: '127.0.0.1',
     port: sidecar.port,
@@ -37,7 +40,7 @@ export function tlsOptions(sidecar: Sidecar, as: Identity | null = sidecar.pki.c
 }
 
 /** Begins an HTTPS request over a connection of its own, unless an agent is given. */
-export function begin(sidecar: Sidecar, options: CallOptions = {}): ClientRequest {
+export function begin(sidecar: Reachable, options: CallOptions = {}): ClientRequest {
   const { as, body, headers, ...rest } = options;
   return httpsRequest({
     ...tlsOptions(sidecar, as),
@@ -50,7 +53,7 @@ export function begin(sidecar: Sidecar, options: CallOptions = {}): ClientReques
 }
 
 /** One HTTPS request and its whole answer. */
-export async function call(sidecar: Sidecar, options: CallOptions = {}): Promise<Answer> {
+export async function call(sidecar: Reachable, options: CallOptions = {}): Promise<Answer> {
   const outgoing = begin(sidecar, options);
   outgoing.end(options.body);
   const [response] = (await once(outgoing, 'response')) as [IncomingMessage];
@@ -77,7 +80,7 @@ export interface RawCaller {
 
 /** Opens a TLS connection; resolves at the end of the handshake. */
 export async function openRaw(
-  sidecar: Sidecar,
+  sidecar: Reachable,
   options: ConnectionOptions & { readonly as?: Identity | null } = {},
 ): Promise<RawCaller> {
   const { as, ...rest } = options;
@@ -115,7 +118,7 @@ function watch(socket: TLSSocket): RawCaller {
 }
 
 /** Sends raw bytes over a new connection and gives everything that came back until the sidecar ended it. */
-export async function sendRaw(sidecar: Sidecar, bytes: string, as?: Identity | null): Promise<string> {
+export async function sendRaw(sidecar: Reachable, bytes: string, as?: Identity | null): Promise<string> {
   const caller = await openRaw(sidecar, as === undefined ? {} : { as });
   caller.socket.write(Buffer.from(bytes, 'latin1'));
   return caller.closed();

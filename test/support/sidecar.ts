@@ -14,6 +14,8 @@ export interface SidecarOptions {
   readonly settings?: Readonly<Record<string, string>>;
   /** PEM texts to put in place of, or beside, the usual files; the setting gets the path. */
   readonly files?: Readonly<Record<string, string>>;
+  /** Text of a settings file, read again at each reload. */
+  readonly yaml?: string;
   /** `http://127.0.0.1:port` or `unix:/path`. */
   readonly upstream?: string;
 }
@@ -24,6 +26,9 @@ export interface Sidecar {
   readonly port: number;
   readonly adminPort: number;
   readonly pki: Pki;
+  /** Where the files are, for tests that change them. */
+  readonly directory: string;
+  readonly paths: ReturnType<typeof writePki>;
   readonly log: readonly LogLine[];
   /** Resolves with the first line, past or future, that the test accepts. */
   logged(test: (line: LogLine) => boolean): Promise<LogLine>;
@@ -45,26 +50,32 @@ export async function startSidecar(options: SidecarOptions = {}): Promise<Sideca
   const extra = Object.entries(options.files ?? {}).map(([setting, pem]) => {
     return [setting, writePem(directory.path, `${setting}.pem`, pem)] as const;
   });
-  const config = loadConfig({
-    env: {},
-    flags: {
-      'listen.host': '127.0.0.1',
-      'listen.port': '0',
-      'admin.port': '0',
-      'tls.cert': paths.cert,
-      'tls.key': paths.key,
-      'clientCert.ca': paths.ca,
-      'upstream.url': options.upstream ?? 'http://127.0.0.1:1',
-      ...Object.fromEntries(extra),
-      ...options.settings,
-    },
-  });
+  const file = options.yaml === undefined ? null : writePem(directory.path, 'sidecar.yaml', options.yaml);
+  const readConfig = () =>
+    loadConfig({
+      env: {},
+      file,
+      flags: {
+        'listen.host': '127.0.0.1',
+        'listen.port': '0',
+        'admin.port': '0',
+        'tls.cert': paths.cert,
+        'tls.key': paths.key,
+        'clientCert.ca': paths.ca,
+        'upstream.url': options.upstream ?? 'http://127.0.0.1:1',
+        ...Object.fromEntries(extra),
+        ...options.settings,
+      },
+    });
+  const config = readConfig();
   const sink = createLogSink();
-  const app = await startApp(config, loadCredentials(config), { logTo: sink });
+  const app = await startApp(config, loadCredentials(config), { logTo: sink, readConfig });
   const adminPort = app.adminAddress?.port ?? 0;
   return {
     app,
     pki,
+    paths,
+    directory: directory.path,
     adminPort,
     port: app.address.port,
     log: sink.lines,
@@ -107,7 +118,8 @@ function createLogSink() {
   };
 }
 
-async function ask(port: number, path: string, method = 'GET') {
+/** Asks the admin listener on a port. */
+export async function ask(port: number, path: string, method = 'GET') {
   const outgoing = httpRequest({ host: '127.0.0.1', port, path, method, agent: false });
   outgoing.end();
   const [response] = (await once(outgoing, 'response')) as [IncomingMessage];

@@ -1,0 +1,140 @@
+import { createHash } from 'node:crypto';
+import type { Config } from '../config/config.js';
+import { ConfigError } from '../errors.js';
+import type { Credentials } from './credentials.js';
+import { fingerprint } from './fingerprint.js';
+
+/** Settings and files that were read together and fit together. */
+export interface Loaded {
+  readonly config: Config;
+  readonly credentials: Credentials;
+}
+
+/** What a look at the files led to. */
+export interface ReloadOutcome {
+  /** Milliseconds since the epoch. */
+  readonly at: number;
+  readonly result: 'applied' | 'unchanged' | 'refused';
+  /** One line; for `refused` the problems. */
+  readonly message: string;
+}
+
+export interface ReloaderParts {
+  /** Reads everything anew. @throws ConfigError */
+  readonly load: () => Loaded;
+  readonly initial: Loaded;
+  /** Takes a good set into use. */
+  readonly apply: (loaded: Loaded) => void;
+  /** Told of everything but `unchanged`, once. */
+  readonly report: (outcome: ReloadOutcome) => void;
+  /** Milliseconds between two looks. */
+  readonly interval: number;
+}
+
+/** After a set that does not fit together, the files are looked at again so soon: they are probably being written. */
+const SETTLE = 500;
+
+/** Outcomes kept for the status. */
+const HISTORY = 20;
+
+/**
+ * Keeps the process up to date with its files: replaced whole, or not at all. A bad set keeps the old one, and is
+ * reported once, when it has stood still for a moment: between two renames certificate and key never fit.
+ */
+export class Reloader {
+  readonly history: ReloadOutcome[] = [];
+  private current: Loaded;
+  private digest: string;
+  private seen: string;
+  /** Fingerprint of the last set that was turned down. */
+  private refusedBefore = '';
+  private timer: NodeJS.Timeout | null = null;
+
+  constructor(private readonly parts: ReloaderParts) {
+    this.current = parts.initial;
+    this.digest = digestOf(parts.initial);
+    // Never equal: the first look reads everything once more, since a file may have changed while the process started.
+    this.seen = '';
+  }
+
+  /** Begins to look. */
+  start(): void {
+    this.schedule(this.parts.interval);
+  }
+
+  stop(): void {
+    if (this.timer !== null) clearTimeout(this.timer);
+    this.timer = null;
+  }
+
+  /** Reads everything now, whether it seems to have changed or not (SIGHUP, `POST /reload`). */
+  reload(): ReloadOutcome {
+    const outcome = this.attempt();
+    this.settle(outcome);
+    return outcome;
+  }
+
+  private schedule(delay: number): void {
+    this.timer = setTimeout(() => this.glance(), delay);
+    this.timer.unref();
+  }
+
+  private glance(): void {
+    const { interval } = this.parts;
+    const found = fingerprint(watched(this.current.config));
+    if (found === this.seen) return this.schedule(interval);
+    const outcome = this.attempt();
+    const settled = outcome.result !== 'refused' || found === this.refusedBefore;
+    this.refusedBefore = found;
+    if (!settled) return this.schedule(Math.min(interval, SETTLE));
+    if (outcome.result === 'refused') this.seen = found;
+    this.settle(outcome);
+    this.schedule(interval);
+  }
+
+  private attempt(): ReloadOutcome {
+    const at = Date.now();
+    const before = fingerprint(watched(this.current.config));
+    const loaded = this.tryLoad();
+    if (loaded instanceof ConfigError) return { at, result: 'refused', message: loaded.problems.join('; ') };
+    if (fingerprint(watched(this.current.config)) !== before) {
+      return { at, result: 'refused', message: 'the files changed while they were read' };
+    }
+    const digest = digestOf(loaded);
+    this.seen = fingerprint(watched(loaded.config));
+    if (digest === this.digest) return { at, result: 'unchanged', message: 'nothing has changed' };
+    this.parts.apply(loaded);
+    this.current = loaded;
+    this.digest = digest;
+    return { at, result: 'applied', message: 'settings and files were read anew' };
+  }
+
+  private tryLoad(): Loaded | ConfigError {
+    try {
+      return this.parts.load();
+    } catch (error) {
+      return error instanceof ConfigError ? error : new ConfigError([(error as Error).message]);
+    }
+  }
+
+  private settle(outcome: ReloadOutcome): void {
+    if (outcome.result === 'unchanged') return;
+    this.history.unshift(outcome);
+    this.history.length = Math.min(this.history.length, HISTORY);
+    this.parts.report(outcome);
+  }
+}
+
+/** Every file that the settings name, and the settings file itself. */
+function watched(config: Config): string[] {
+  const { tls, clientCert } = config;
+  const single = [config.file, tls.cert, tls.key, tls.keyPassphraseFile].filter((path) => path !== null);
+  return [...single, ...clientCert.ca, ...clientCert.crl];
+}
+
+/** Whether two readings mean the same. The key is hashed, not kept. */
+function digestOf({ config, credentials }: Loaded): string {
+  const { cert, key, passphrase, cas, crls } = credentials;
+  const facts = [config, cert, key, passphrase, cas.map(({ pem }) => pem), crls.map(({ pem }) => pem)];
+  return createHash('sha256').update(JSON.stringify(facts)).digest('hex');
+}

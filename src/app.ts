@@ -2,6 +2,7 @@ import { randomBytes, randomUUID } from 'node:crypto';
 import { createRequire } from 'node:module';
 import type { AddressInfo } from 'node:net';
 import { createAdminServer, type AdminServer } from './admin/admin-server.js';
+import { describeStatus } from './admin/status.js';
 import { compileAllowList } from './admit/authorize.js';
 import type { Config } from './config/config.js';
 import { Tunnel } from './forward/tunnel.js';
@@ -11,18 +12,20 @@ import { Entrance } from './listen/entrance.js';
 import { KnownPaths } from './listen/known-paths.js';
 import { Listener } from './listen/listener.js';
 import { createAccessLog } from './observe/access-log.js';
+import { Activity } from './observe/activity.js';
 import { createObserver } from './observe/create-observer.js';
 import { createLog, type Log } from './observe/log.js';
 import { createMetrics, type Metrics } from './observe/metrics.js';
 import type { Observer } from './observe/observer.js';
 import { createRefusals, type Refusals } from './observe/refusals.js';
-import { createProxy } from './proxy.js';
+import { createProxy, type ProxyStages } from './proxy.js';
 import { connectionRefusal, redirectToHttps, unparsedRefusal } from './respond/refuse.js';
 import { compileTrustedProxies } from './rewrite/forwarded-headers.js';
+import { compileFacts } from './rewrite/request-facts.js';
 import { createIdentityHeaders, reservedNames } from './rewrite/identity-headers.js';
 import { createRequestRewriter, rewriteTrailers, type RewriteRules } from './rewrite/request-headers.js';
 import { loadCredentials, type Credentials } from './trust/credentials.js';
-import { expiring, ExpiryWatch } from './trust/expiry.js';
+import { expiring, expiringCallers, ExpiryWatch } from './trust/expiry.js';
 import { Reloader, type Loaded, type ReloadOutcome } from './trust/reloader.js';
 import { createRevocationCheck } from './trust/revocation.js';
 import { createServerContext, trustDigest } from './trust/secure-context.js';
@@ -72,6 +75,7 @@ interface Reporting {
   readonly log: Log;
   readonly metrics: Metrics;
   readonly refusals: Refusals;
+  readonly activity: Activity;
   readonly observer: Observer;
 }
 
@@ -105,20 +109,23 @@ function createReporting(parts: {
   const { config, upstream, state, options } = parts;
   const { level, pretty, access } = config.log;
   const log = createLog({ level, pretty, ...(options.logTo === undefined ? {} : { destination: options.logTo }) });
+  const activity = new Activity();
   const metrics = createMetrics({
     version,
     pool: () => upstream.numbers(),
     credentials: () => state.credentials,
+    anchors: () => activity.anchors(state.credentials.cas),
     draining: () => state.phase !== 'ready',
     droppedLines: () => log.dropped(),
   });
   const refusals = createRefusals();
   const accessLog = access === false ? null : createAccessLog(access === true ? 'json' : access, log);
-  return { log, metrics, refusals, observer: createObserver({ log, metrics, refusals, access: accessLog }) };
+  const observer = createObserver({ log, metrics, refusals, access: accessLog, activity });
+  return { log, metrics, refusals, activity, observer };
 }
 
 /** What connections are judged by, made from one set of credentials. */
-function createTrust({ config, credentials }: Loaded, ticketSecret: Buffer): Trust {
+export function createTrust({ config, credentials }: Loaded, ticketSecret: Buffer): Trust {
   const { verify, depth, purpose, crlExpired, allow } = config.clientCert;
   const { crls } = credentials;
   return {
@@ -176,10 +183,14 @@ function createServing(parts: {
   return { entrance, listener, tunnel };
 }
 
-function createRules(config: Config) {
+/** How requests are judged and rewritten. */
+export function createRules(
+  config: Config,
+): Pick<ProxyStages, 'screenRules' | 'rewriteHeaders' | 'rewriteTrailers' | 'bodyLimits'> {
   const { listen, limits, headers, forwarded, identity } = config;
   const rewriteRules: RewriteRules = {
-    customNames: reservedNames(identity.headers),
+    customNames: reservedNames({ ...identity.headers, ...forwarded.headers }),
+    pushFacts: compileFacts(forwarded.headers),
     underscores: headers.underscores,
     rfc7239: forwarded.rfc7239,
   };
@@ -315,11 +326,14 @@ class RunningApp implements App {
 
   private warnOfExpiry(): void {
     const { config, credentials } = this.parts.state;
-    for (const { item, days } of this.expiryWatch.news(expiring(credentials, config.tls.cert), Date.now())) {
+    const { activity } = this.parts.reporting;
+    const now = Date.now();
+    const items = [...expiring(credentials, config.tls.cert), ...expiringCallers(activity.callers(), now)];
+    for (const { item, days } of this.expiryWatch.news(items, now)) {
       const { what, name, file, at } = item;
       const message =
         days === 0 ? `${what} has expired` : `${what} expires within ${days === 1 ? 'a day' : `${days} days`}`;
-      this.log.warn(message, { name, file, notAfter: isoDate(at) });
+      this.log.warn(message, { subject: name, file, notAfter: isoDate(at) });
     }
   }
 
@@ -405,37 +419,27 @@ class RunningApp implements App {
     return { ready: false, reason: `the application at ${this.parts.config.upstream.url} does not accept connections` };
   }
 
-  private status(): unknown {
-    const { state, upstream, entrance, tunnel } = this.parts;
-    const { config, credentials } = state;
-    return {
+  private status(): object {
+    const { state, upstream, entrance, tunnel, reporting } = this.parts;
+    const { config, credentials, phase } = state;
+    return describeStatus({
       version,
-      phase: this.phase,
-      startedAt: new Date(this.startedAt).toISOString(),
-      listen: { host: this.address.address, port: this.address.port },
+      phase,
+      startedAt: this.startedAt,
+      now: Date.now(),
+      address: this.address,
+      adminAddress: this.adminAddress,
       connections: entrance.size,
       tunnels: tunnel.count,
       upstream: { url: config.upstream.url, reached: upstream.reached, ...upstream.numbers() },
-      clientCert: { verify: config.clientCert.verify, allowRules: config.clientCert.allow.length },
-      reloads: this.reloader.history.map(({ at, ...outcome }) => ({ at: isoDate(at), ...outcome })),
-      serverCertificate: describeCertificate(credentials),
-      cas: credentials.cas.map(({ file, subject, notAfter }) => ({ file, subject, notAfter: isoDate(notAfter) })),
-      crls: credentials.crls.map(({ file, issuer, nextUpdate }) => ({
-        file,
-        issuer,
-        nextUpdate: nextUpdate === null ? null : isoDate(nextUpdate),
-      })),
-    };
+      config,
+      credentials,
+      reloads: this.reloader.history,
+      callers: reporting.activity.callers(),
+      anchors: reporting.activity.anchors(credentials.cas),
+      recent: reporting.activity.recent(),
+    });
   }
-}
-
-function describeCertificate({ serverCertificate, serverSubject }: Credentials) {
-  return {
-    subject: serverSubject,
-    subjectAltName: serverCertificate.subjectAltName ?? null,
-    notAfter: isoDate(Date.parse(serverCertificate.validTo)),
-    sha256: serverCertificate.fingerprint256.replaceAll(':', '').toLowerCase(),
-  };
 }
 
 function isoDate(milliseconds: number): string {

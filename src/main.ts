@@ -14,8 +14,10 @@ process.exit(
     loaders: {
       run: async () => (await import('./commands/run.js')).run,
       check: async () => (await import('./commands/check.js')).check,
+      explain: async () => (await import('./commands/explain.js')).explain,
       probe: async () => (await import('./commands/probe.js')).probe,
       drain: async () => (await import('./commands/drain.js')).drain,
+      import: async () => (await import('./commands/import.js')).importCommand,
       demo: async () => (await import('./commands/demo.js')).demo,
     },
     terminal: {

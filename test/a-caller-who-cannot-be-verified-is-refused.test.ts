@@ -1,4 +1,3 @@
-import { X509Certificate } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { startApplication, type Application } from './support/application.js';
 import { sendRaw, type CallOptions } from './support/caller.js';
@@ -15,7 +14,7 @@ import {
   type Issued,
   type Options,
 } from './support/pki.js';
-import { CARELESS, expectRefused, refusedAs, type Refused } from './support/refusal.js';
+import { CARELESS, expectRefused, namesOf, refusedAs, type Refused } from './support/refusal.js';
 import { startSidecar, type Sidecar } from './support/sidecar.js';
 
 const HOUR = 3_600_000;
@@ -93,6 +92,7 @@ const CASES: readonly Case[] = [
     leaf: selfSigned({ subject: CA_SUBJECT, keys, basicConstraints: { ca: true } }),
     issuer: 'same',
   },
+  { what: 'that is the CA’s own', ...WRONG_PURPOSE, leaf: ca, issuer: 'same' },
   {
     what: 'that has expired',
     reason: 'expired',
@@ -205,10 +205,7 @@ const presenting = ({ leaf, chain = [] }: Case): CallOptions => ({
 
 function expected({ reason, detail, leaf, issuer }: Case): Refused {
   const refused = refusedAs(reason, detail, leaf);
-  if (issuer === 'same') {
-    const own = new X509Certificate(leaf.certDer).subject.split('\n').toReversed().join(',');
-    return { ...refused, subject: own, issuer: own };
-  }
+  if (issuer === 'same') return { ...refused, ...namesOf(leaf) };
   return issuer === undefined ? refused : { ...refused, issuer };
 }
 

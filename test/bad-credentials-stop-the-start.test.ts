@@ -118,7 +118,7 @@ describe('refused, with setting and file:', () => {
     const flags = { 'tls.cert': at('a'), 'tls.key': at('b'), 'clientCert.ca': at('c'), 'clientCert.crl': at('d') };
     expect(problems({ ...flags, 'tls.keyPassphraseFile': at('e') })).toEqual([
       'tls.cert: a cannot be read: no such file or directory',
-      'tls.keyPassphraseFile: e cannot be read: no such file or directory',
+      'tls.keyPassphraseFile: the file it names cannot be read: no such file or directory',
       'tls.key: b cannot be read: no such file or directory',
       'clientCert.ca: c cannot be read: no such file or directory',
       'clientCert.crl: d cannot be read: no such file or directory',

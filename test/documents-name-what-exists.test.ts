@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import { runCommandLine } from '../src/commands/command-line.js';
 import { projectFiles, readProjectFile, ROOT } from './support/source-tree.js';
 
 const FILES = projectFiles();
@@ -35,6 +36,12 @@ function relativeLinksIn(text: string): string[] {
   return targets.filter((target) => !/^([a-z]+:|#|\/)/.test(target)).map((target) => target.replace(/#.*$/, ''));
 }
 
+async function isCommand(name: string): Promise<boolean> {
+  const terminal = { out: () => undefined, err: () => undefined, colour: false };
+  const loaders = {} as Parameters<typeof runCommandLine>[0]['loaders'];
+  return (await runCommandLine({ argv: ['help', name], version: '', terminal, loaders })) === 0;
+}
+
 describe('documents name only what exists', () => {
   it.each(['README.md', 'ARCHITECTURE.md'])('%s: paths', (document) => {
     // dist/ exists after a build only; documents may name what the build makes.
@@ -65,5 +72,11 @@ describe('documents name only what exists', () => {
     const { scripts } = JSON.parse(readProjectFile('package.json')) as { scripts: Record<string, string> };
     const named = [...readProjectFile(document).matchAll(/\bnpm (?:run )?(start|test|(?<=run )[\w:-]+)/g)];
     expect(named.map((match) => match[1] ?? '').filter((name) => scripts[name] === undefined)).toEqual([]);
+  });
+
+  it.each(FILES.filter((file) => /^[^/]+\.md$|^config\//.test(file)))('%s: commands', async (document) => {
+    const named = [...literals(readProjectFile(document)).matchAll(/\bmtls-sidecar ([a-z]+)\b/g)];
+    const known = await Promise.all(named.map(async ([, name = '']) => [name, await isCommand(name)]));
+    expect(known.filter(([, exists]) => exists !== true)).toEqual([]);
   });
 });

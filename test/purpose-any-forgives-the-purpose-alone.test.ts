@@ -1,4 +1,3 @@
-import { X509Certificate } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { objectIdentifier, sequence } from '../src/pki/der.js';
 import { startApplication, valuesOf, type Application } from './support/application.js';
@@ -16,7 +15,7 @@ import {
   type NameInput,
   type Options,
 } from './support/pki.js';
-import { CARELESS, expectRefused, refusedAs } from './support/refusal.js';
+import { CARELESS, expectRefused, namesOf, refusedAs } from './support/refusal.js';
 import { startSidecar, type Sidecar } from './support/sidecar.js';
 
 const SERVERS_ONLY = ['serverAuth'];
@@ -80,18 +79,16 @@ describe('refused', () => {
     ['under an unknown CA', leafOf(pki.stranger.ca), [], 'untrusted_issuer', 'unable to verify the first certificate'],
     ['under an unknown CA with its intermediate', ...underStranger(), 'untrusted_issuer', /no path to a CA/],
     ['under an unknown CA that is sent along', ...withStranger(), 'untrusted_issuer', /no path to a CA/],
-    ['issued by another caller', ...byCaller(), 'invalid', 'invalid CA certificate'],
+    ['issued by another caller', ...byCaller(), 'untrusted_issuer', /no path to a CA/],
     ['issued by a self-signed caller', leafOf(byPinned), [], 'invalid', 'invalid CA certificate'],
-    ['that is a proxy certificate of another caller', ...byProxy(), 'invalid', 'proxy certificates not allowed'],
+    ['that is a proxy certificate of another caller', ...byProxy(), 'untrusted_issuer', /no path to a CA/],
     ['below a CA that may have no CA below', ...withoutRoom(), 'invalid', 'path length constraint exceeded'],
     ['with an unknown critical extension', ...withExtension(ca), 'invalid', 'unhandled critical extension'],
     ['whose weak intermediate hides behind a twin', ...behindTwin(), 'untrusted_issuer', /several issuers/],
     ['that has expired', leafOf(ca, { notAfter: Date.now() - 1000 }), [], 'expired', 'certificate has expired'],
     ['signed with SHA-1', leafOf(ca, { hash: 'sha1' }), [], 'weak_signature', /digest algorithm too weak/],
   ] as const)('a certificate for servers %s', async (_what, leaf, issuers, reason, detail) => {
-    const { subject, issuer } = new X509Certificate(leaf.certDer);
-    const names = { subject: reversed(subject), issuer: reversed(issuer) };
-    await expectRefused(at(), presenting(leaf, ...issuers), { ...refusedAs(reason, detail, leaf), ...names });
+    await expectRefused(at(), presenting(leaf, ...issuers), { ...refusedAs(reason, detail, leaf), ...namesOf(leaf) });
   });
 });
 
@@ -143,8 +140,4 @@ function behindTwin(): Presented {
   const twin = below(pki.stranger.ca, 'Middle');
   const weak = below(ca, 'Middle', { hash: 'sha1' });
   return [leafOf(weak), [twin, weak]];
-}
-
-function reversed(lines: string): string {
-  return lines.split('\n').toReversed().join(',');
 }

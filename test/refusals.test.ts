@@ -148,17 +148,17 @@ describe('refusals of one address in a flood', () => {
   });
 
   it('are remembered for a bounded number of addresses, and the forgotten reported', () => {
-    const forgotten: [string, number][] = [];
+    const forgotten: unknown[] = [];
     const pacing = createPacing({
       burst: 1,
       perSecond: 0,
       addresses: 2,
       now: () => 0,
-      forgotten: (address, withheld) => forgotten.push([address, withheld]),
+      forgotten: (withheld) => forgotten.push(withheld),
     });
     expect([pacing.take('a'), pacing.take('a'), pacing.take('a')]).toEqual([0, null, null]);
     expect([pacing.take('b'), pacing.take('c')]).toEqual([0, 0]);
-    expect(forgotten).toEqual([['a', 2]]);
+    expect(forgotten).toEqual([{ address: 'a', withheld: 2 }]);
     expect(pacing.take('a')).toBe(0);
   });
 });

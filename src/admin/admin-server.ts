@@ -1,5 +1,6 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { isIP, type AddressInfo } from 'node:net';
+import { STATUS_PAGE, STATUS_PAGE_HEADERS } from './status-page.js';
 
 /** What the rest of the process tells, and lets itself be told, through the admin listener. */
 export interface AdminSource {
@@ -39,6 +40,7 @@ interface Answer {
   readonly status: number;
   readonly type: string;
   readonly body: string;
+  readonly headers?: Readonly<Record<string, string>>;
 }
 
 interface Endpoint {
@@ -48,9 +50,14 @@ interface Endpoint {
 
 const TEXT = 'text/plain; charset=utf-8';
 const JSON_TYPE = 'application/json; charset=utf-8';
+const HTML = 'text/html; charset=utf-8';
 const PROMETHEUS = 'text/plain; version=0.0.4; charset=utf-8';
 
 const ENDPOINTS: ReadonlyMap<string, Endpoint> = new Map<string, Endpoint>([
+  [
+    '/',
+    { method: 'GET', answer: () => ({ status: 200, type: HTML, body: STATUS_PAGE, headers: STATUS_PAGE_HEADERS }) },
+  ],
   ['/livez', { method: 'GET', answer: () => text(200, 'alive') }],
   ['/readyz', { method: 'GET', answer: readiness }],
   [
@@ -131,7 +138,7 @@ function isTrustedHost(header: string | undefined, ownHost: string): boolean {
   return isIP(bare) !== 0 || host === 'localhost' || (host !== '' && host === ownHost.toLowerCase());
 }
 
-function send(request: IncomingMessage, response: ServerResponse, { status, type, body }: Answer): void {
+function send(request: IncomingMessage, response: ServerResponse, { status, type, body, headers }: Answer): void {
   const bytes = Buffer.from(body);
   // After a POST the connection ends: its body, if there is one, is not ours to read.
   if (request.method === 'POST') response.setHeader('Connection', 'close');
@@ -140,6 +147,7 @@ function send(request: IncomingMessage, response: ServerResponse, { status, type
     'Content-Length': bytes.length,
     'Cache-Control': 'no-store',
     'X-Content-Type-Options': 'nosniff',
+    ...headers,
   });
   response.end(bytes);
 }

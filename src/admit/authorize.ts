@@ -58,9 +58,7 @@ export interface Asked {
 /** Decides about one request of a connection. `rules` is what `rulesFor` gave for it. */
 export function authorize(identity: PeerIdentity, rules: AllowList, asked: Asked): Permit | 'not_allowed' | 'expired' {
   // An open connection outlives its certificate otherwise: nginx serves it for up to an hour more.
-  if (identity.certificate !== null && identity.verify === 'SUCCESS' && asked.now > identity.certificate.notAfter) {
-    return 'expired';
-  }
+  if (identity.certificate !== null && asked.now > identity.certificate.notAfter) return 'expired';
   if (rules !== null && !rules.some((rule) => matchesRequest(rule, asked))) return 'not_allowed';
   return Permit.grant(identity);
 }
@@ -79,11 +77,14 @@ function pathOf(target: string): string {
 
 /**
  * A path that the application may resolve to another one (dot segments, doubled slashes, encoded separators, path
- * parameters that some servers drop) satisfies no path condition: `/im/..%2fadmin` must not pass a rule for `/im/*`.
+ * parameters that some servers drop, overlong UTF-8 and broken escapes that some decode) satisfies no path condition:
+ * `/im/..%2fadmin` must not pass a rule for `/im/*`.
  */
 function isAmbiguousPath(path: string): boolean {
-  return /\/\/|\\|;|%(?:2e|2f|5c|3b|00|25)|\/\.{1,2}(?:\/|$)/i.test(path);
+  return /\/\/|\\|;|\/\.{1,2}(?:\/|$)/.test(path) || AMBIGUOUS_ESCAPE.test(path);
 }
+
+const AMBIGUOUS_ESCAPE = /%(?:2e|2f|5c|3b|00|25|c[01]|e0%[89]|f0%8|(?![0-9a-f]{2}))/i;
 
 function compileRule(rule: AllowRule): CompiledRule {
   const conditions = CONDITIONS.flatMap(({ key, compile }) => {
@@ -118,7 +119,8 @@ const CONDITIONS: readonly ConditionKind[] = [
   { key: 'uri', compile: (wanted) => altName('uri', compilePattern(wanted, { separators: '/' })) },
   { key: 'email', compile: (wanted) => altName('email', compilePattern(wanted, NAME)) },
   { key: 'ipAddress', compile: (wanted) => altName('ip', (value) => value === wanted) },
-  { key: 'issuer', compile: (wanted) => issuer(compilePattern(wanted, { separators: ',' })) },
+  { key: 'subject', compile: (wanted) => distinguishedName('subject', wanted) },
+  { key: 'issuer', compile: (wanted) => distinguishedName('issuer', wanted) },
   { key: 'spkiSha256', compile: (wanted) => (certificate) => certificate.spkiSha256 === wanted },
   { key: 'certSha256', compile: (wanted) => (certificate) => certificate.sha256 === wanted },
   { key: 'serial', compile: (wanted) => (certificate) => withoutZeros(certificate.serial) === withoutZeros(wanted) },
@@ -138,8 +140,9 @@ function altName(type: SubjectAltName['type'], matches: Matcher): Condition {
   return ({ subjectAltNames }) => subjectAltNames.some((name) => name.type === type && matches(name.value));
 }
 
-function issuer(matches: Matcher): Condition {
-  return (certificate) => matches(certificate.issuer);
+function distinguishedName(which: 'subject' | 'issuer', wanted: string): Condition {
+  const matches = compilePattern(wanted, { separators: ',' });
+  return (certificate) => matches(certificate[which]);
 }
 
 function withoutZeros(serial: string): string {

@@ -11,7 +11,6 @@ export interface PatternOptions {
 }
 
 /** No honest name holds one; a `*` must not swallow the NUL or line end of a hostile one. */
-
 const CONTROL = /[\u0000-\u001f\u007f]/;
 
 /** @param pattern as written in the settings. */
@@ -25,12 +24,23 @@ export function compilePattern(pattern: string, options: PatternOptions): Matche
   return (value) => !CONTROL.test(value) && expression.test(fold(value));
 }
 
-function toExpression(pattern: string, separator: string): string {
+/**
+ * `*` and `**` by separator. In a distinguished name the unit is an RDN attribute, and an escaped comma belongs to its
+ * value: `CN=*,O=Tencent` must not match the one attribute `CN=x\,O=Tencent`.
+ */
+const STARS: Readonly<Record<PatternOptions['separators'], readonly [one: string, several: string]>> = {
+  '.': ['[^.]+', '.+'],
+  '/': ['[^/]+', '.+'],
+  ',': ['(?:\\\\.|[^,+\\\\])+', '(?:\\\\.|[^\\\\])+'],
+};
+
+function toExpression(pattern: string, separator: PatternOptions['separators']): string {
+  const [one, several] = STARS[separator];
   return pattern
     .split(/(\*+)/)
     .map((part) => {
-      if (part === '*') return `[^${separator === '.' ? '\\.' : separator}]+`;
-      return part.startsWith('*') ? '.+' : escapeExpression(part);
+      if (part === '*') return one;
+      return part.startsWith('*') ? several : escapeExpression(part);
     })
     .join('');
 }

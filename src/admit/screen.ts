@@ -56,6 +56,10 @@ const NONE: readonly string[] = [];
  */
 export function screen(head: RequestHead, rules: ScreenRules, serverName: string | null): ScreenedRequest | Problem {
   if (head.httpVersion !== '1.1' && head.httpVersion !== '1.0') return bad(`HTTP version ${head.httpVersion}`);
+  // Before the headers, whose size it is part of.
+  if (head.target.length > MAX_TARGET) {
+    return problem('uri_too_long', `${head.target.length} bytes, ${MAX_TARGET} allowed`);
+  }
   const fields = readFields(head, rules);
   if ('code' in fields) return fields;
   const target = readTarget(head, fields.host);
@@ -181,7 +185,6 @@ function readTarget({ method, target }: RequestHead, host: string): string | Pro
   if (method === 'CONNECT') return bad('CONNECT is not served');
   // Its answer would hand the identity headers back to the caller. nginx refuses it, too.
   if (method === 'TRACE') return bad('TRACE is not served');
-  if (target.length > MAX_TARGET) return problem('uri_too_long', `${target.length} bytes, ${MAX_TARGET} allowed`);
   if (target.includes('#')) return bad('the target holds a fragment');
   if (target.startsWith('/')) return target;
   if (target === '*' && method === 'OPTIONS') return target;

@@ -1,28 +1,31 @@
 import { parseArguments } from '../config/arguments.js';
 import type { Config } from '../config/config.js';
 import { loadConfigWithSources } from '../config/load.js';
+import { importNginx } from '../config/nginx-conf.js';
 import type { LoadedConfig } from '../config/load.js';
 import { isLoopback } from '../config/upstream.js';
 import { ConfigError } from '../errors.js';
 import { inspectCredentials } from '../trust/credentials.js';
-import { isReadableByOthers } from '../trust/files.js';
+import { isDirectory, isReadableByOthers } from '../trust/files.js';
 import { checkAuthorities, checkRevocation, checkServerChain } from './check-certificates.js';
 import { EXIT } from './command.js';
 import type { Invocation, Terminal } from './command.js';
 import { note, ok, problem, warning } from './findings.js';
 import type { Finding, Grade } from './findings.js';
+import { differences } from './nginx-report.js';
 import { printable } from './printable.js';
 
 /**
  * Says what is right and wrong with every setting and file, like `nginx -t`. Opens no port.
  * @returns 0, or 78 when `run` would refuse to start
- * @throws UsageError
+ * @throws UsageError, ConfigError when an nginx configuration cannot be read
  */
 // eslint-disable-next-line @typescript-eslint/require-await -- commands are asynchronous; this one has nothing to await
 export async function check({ argv, terminal, env }: Invocation): Promise<number> {
-  const { file, flags } = parseArguments(argv);
-  const findings = examine({ file, flags, ...(env === undefined ? {} : { env }) });
-  return report(findings, terminal);
+  const given = parseArguments(argv);
+  const findings = examine({ ...given, ...(env === undefined ? {} : { env }) });
+  const carried = given.nginx === undefined ? [] : differences(importNginx(given.nginx).report);
+  return report([...carried, ...findings], terminal);
 }
 
 function examine(input: Parameters<typeof loadConfigWithSources>[0]): Finding[] {
@@ -41,8 +44,11 @@ function checkSettings({ config, sources }: LoadedConfig): Finding[] {
   return [ok('settings', config.file ?? 'no file'), ...given, ...risks(config)];
 }
 
-/** The value in effect, short. No setting is a secret; secrets are in the files that settings name. */
+/** The value in effect, short. Secrets are in the files that settings name; one is put into the setting all too easily. */
 function shown(config: Config, name: string): string {
+  if (name === 'tls.keyPassphraseFile') return 'given';
+  // Their texts may be passwords for the application.
+  if (name === 'forwarded.headers') return Object.keys(config.forwarded.headers).join(', ');
   const value = name
     .split('.')
     .reduce<unknown>((at, key) => (at as Record<string, unknown> | undefined)?.[key], config);
@@ -78,6 +84,7 @@ function risks({ tls, clientCert, upstream, admin }: Config): Finding[] {
     [verify === 'optional', note('clientCert.verify', 'callers without a certificate get in, unidentified')],
     [verify === 'optional-no-ca', warning('clientCert.verify', 'callers with a certificate of any issuer get in')],
     [verify !== 'off' && allow.length === 0, note('clientCert.allow', 'every certificate under the CA gets in')],
+    [isMissing(upstream.address), warning('upstream.url', 'is no directory: every file would be missing')],
     [isRemote(upstream.address), warning('upstream.url', 'identity headers travel in the clear to another machine')],
     [admin.port !== null && !isLoopback(admin.host), note('admin.host', 'others can reach the admin listener')],
   ];
@@ -86,6 +93,10 @@ function risks({ tls, clientCert, upstream, admin }: Config): Finding[] {
 
 function isRemote(address: Config['upstream']['address']): boolean {
   return address.kind === 'tcp' && !isLoopback(address.host);
+}
+
+function isMissing(address: Config['upstream']['address']): boolean {
+  return address.kind === 'file' && !isDirectory(address.path);
 }
 
 function secretModes({ tls }: Config): Finding[] {

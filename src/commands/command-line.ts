@@ -11,6 +11,8 @@ interface Entry {
 
 const SETTINGS_HELP = [
   '  --config FILE, -c FILE   YAML file of settings',
+  '  --nginx-conf FILE        nginx configuration in place of it; with --prefix DIR what root is relative to,',
+  '                           with --force although something that guards access is not carried',
   '  --NAME VALUE             any setting, such as --listen.port 8443 or --clientCert.ca=ca.pem',
   '',
   'Every setting is also an environment variable: tls.minVersion is MTLS_SIDECAR_TLS_MIN_VERSION.',
@@ -24,7 +26,26 @@ const COMMANDS = {
   },
   check: {
     summary: 'say what is right and wrong with settings, certificates and keys, like nginx -t',
-    usage: `Usage: mtls-sidecar check [--config FILE] [--NAME VALUE]…\n\n${SETTINGS_HELP}`,
+    usage: `Usage: mtls-sidecar check [--json] [--config FILE] [--NAME VALUE]…
+
+  --json                   findings as JSON
+${SETTINGS_HELP}`,
+  },
+  explain: {
+    summary: 'say whether a certificate gets in, why not, and what the application sees of it',
+    usage: `Usage: mtls-sidecar explain --client FILE [--chain FILE] [--method POST] [--path /x] [--json] [--config FILE]
+       mtls-sidecar explain --url https://HOST[:PORT] [--client FILE --key FILE] [--ca FILE] [--chain FILE] …
+
+The first asks OpenSSL with the settings and files here, and needs no key. The second calls a running sidecar, sends one
+real request, and says which step failed. Exit code 0: admitted, 1: refused.
+
+  --client FILE            certificate of the caller, with or without its intermediates
+  --chain FILE             more intermediates
+  --method, --path         also judge this request (with --url: send it; default GET /)
+  --key FILE               private key of the caller
+  --ca FILE                whom to trust with the server certificate; default: the public roots
+  --json                   the answer as JSON
+${SETTINGS_HELP}`,
   },
   probe: {
     summary: 'ask a running sidecar whether it is ready or alive; exit code 0 or 1',
@@ -37,6 +58,15 @@ ${SETTINGS_HELP}`,
   drain: {
     summary: 'make a running sidecar fail its readiness and tell callers to close',
     usage: `Usage: mtls-sidecar drain [--config FILE] [--NAME VALUE]…\n\n${SETTINGS_HELP}`,
+  },
+  import: {
+    summary: 'turn an nginx configuration into a settings file, and say what is different',
+    usage: `Usage: mtls-sidecar import nginx.conf [--prefix DIR] [--force]
+
+The settings go to standard output, the report on every directive to standard error.
+
+  --prefix DIR             what root is relative to; default: the directory of the file, or above its directory conf
+  --force                  exit code 0 although something that guards access is not carried`,
   },
   demo: {
     summary: 'show the main job on this machine, with certificates made for it',

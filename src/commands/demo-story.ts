@@ -71,6 +71,7 @@ export function invitation({ ports, path }: DemoPlace, seen: FlatHeaders): strin
   const url = `https://127.0.0.1:${ports.listen}`;
   const admin = `http://127.0.0.1:${ports.admin}`;
   const [telling = ''] = pairs(seen).find(([, value]) => value === CALLER) ?? [];
+  const settings = path('mtls-sidecar.yaml');
   const callback = CALLBACK.target.split('&').slice(0, 2).join('&');
   const ca = `curl --cacert ${quoted(path('ca.pem'))}`;
   const identity = [`--cert ${quoted(path('client.pem'))}`, `--key ${quoted(path('client.key'))}`];
@@ -92,8 +93,8 @@ export function invitation({ ports, path }: DemoPlace, seen: FlatHeaders): strin
     `  ${`${admin}/readyz`.padEnd(34)}whether the application answers`,
     `  ${`${admin}/metrics`.padEnd(34)}for Prometheus`,
     `  ${`${admin}/refusals`.padEnd(34)}who was turned away, and why`,
-    `  ${path('mtls-sidecar.yaml')}`,
-    `  ${path('sidecar.log')}`,
+    `  ${settings}  the settings`,
+    `  ${path('sidecar.log').padEnd(settings.length)}  the whole log`,
     '',
     'Ctrl-C ends it. Until then, what the sidecar does:',
     '',
@@ -121,16 +122,13 @@ type LogLine = Readonly<Record<'time' | 'msg' | 'method' | 'path' | 'status' | '
   readonly subject: string | null;
 };
 
-/**
- * One line about what the sidecar has just done, made of one line of its log.
- * @returns null for a line that is about something else
- */
-export function happening(json: string): string | null {
+/** One line about what the sidecar has just done, made of one line of its log. */
+export function happening(json: string): string {
   const { time, msg, method, path, status, subject, reason } = JSON.parse(json) as LogLine;
   const at = new Date(time).toTimeString().slice(0, 8);
   if (msg === 'request') return fit(`  ${at}  ${status}      ${subject}  ${method} ${path}`);
   if (msg === 'connection refused') return fit(`  ${at}  refused  ${reason}  ${subject ?? ''}`.trimEnd());
-  return null;
+  return fit(`  ${at}  ${msg}`);
 }
 
 /** What the application of the demo answers to anything but a callback. */

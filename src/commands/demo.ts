@@ -40,8 +40,8 @@ export async function demo({ argv, terminal }: Invocation): Promise<number> {
   const directory = mkdtempSync(join(tmpdir(), 'mtls-sidecar-demo-'));
   try {
     const place = { ports, path: (name: string) => join(directory, name) };
-    const config = prepare(place, certificates);
-    return await serve({ config, place, application, terminal, goesOn: !argv.includes('--once') });
+    const readConfig = prepare(place, certificates);
+    return await serve({ readConfig, place, application, terminal, goesOn: !argv.includes('--once') });
   } finally {
     application.stop();
     rmSync(directory, { recursive: true, force: true });
@@ -50,7 +50,7 @@ export async function demo({ argv, terminal }: Invocation): Promise<number> {
 }
 
 interface Demo {
-  readonly config: Config;
+  readonly readConfig: () => Config;
   readonly place: DemoPlace;
   readonly application: Application;
   readonly terminal: Terminal;
@@ -58,9 +58,10 @@ interface Demo {
 }
 
 /** From here on everything is as in `run`, but for the place of the log. */
-async function serve({ config, place, application, terminal, goesOn }: Demo): Promise<number> {
+async function serve({ readConfig, place, application, terminal, goesOn }: Demo): Promise<number> {
   const diary = keepDiary(place.path('sidecar.log'), terminal);
-  const app = await start(config, { logTo: diary });
+  const config = readConfig();
+  const app = await start(config, { logTo: diary, readConfig });
   // Before the first request: a signal ends the demo in good order from here on.
   const stopped = runUntilStopped(app, config);
   const say = speaker(terminal);
@@ -85,13 +86,14 @@ async function end(app: App): Promise<number> {
   return EXIT.ok;
 }
 
-function prepare({ ports, path }: DemoPlace, certificates: Readonly<Record<string, string>>): Config {
+/** @returns what reads the settings, now and whenever they change */
+function prepare({ ports, path }: DemoPlace, certificates: Readonly<Record<string, string>>): () => Config {
   for (const [name, pem] of Object.entries(certificates)) writeFileSync(path(name), pem, { mode: 0o600 });
   writeFileSync(path('callback.json'), CALLBACK.body);
   const file = path('mtls-sidecar.yaml');
   writeFileSync(file, demoSettings(ports));
   // Settings from the environment are meant for another sidecar.
-  return loadConfig({ file, env: {} });
+  return () => loadConfig({ file, env: {} });
 }
 
 /** @returns the headers with which the callback reached the application */
@@ -198,7 +200,7 @@ function keepDiary(path: string, { out }: Terminal): Diary {
       file.write(text);
       if (!aloud) return;
       const lines = text.split('\n').filter((line) => line !== '');
-      lines.flatMap((line) => happening(line) ?? []).forEach((line) => out(line));
+      lines.forEach((line) => out(happening(line)));
     },
     readAloud: () => (aloud = true),
   };

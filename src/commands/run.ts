@@ -3,21 +3,24 @@ import type { App, AppOptions } from '../app.js';
 import { parseArguments } from '../config/arguments.js';
 import type { Config } from '../config/config.js';
 import { loadConfig } from '../config/load.js';
+import { importNginx } from '../config/nginx-conf.js';
 import { ConfigError } from '../errors.js';
 import { runUntilStopped } from '../lifecycle.js';
 import { loadCredentials } from '../trust/credentials.js';
 import { bindProblem } from './bind-problem.js';
 import type { Invocation } from './command.js';
+import { tellDifferences } from './nginx-report.js';
 
 /**
  * Serves until it is told to stop. Nothing listens before every setting and file is known to be good.
  * @returns 0, or 75 when requests in flight were cut short
  * @throws UsageError, ConfigError
  */
-export async function run({ argv, env }: Invocation): Promise<number> {
-  const { file, flags } = parseArguments(argv);
-  const readConfig = (): Config => loadConfig({ file, flags, ...(env === undefined ? {} : { env }) });
+export async function run({ argv, env, terminal }: Invocation): Promise<number> {
+  const given = parseArguments(argv);
+  const readConfig = (): Config => loadConfig({ ...given, ...(env === undefined ? {} : { env }) });
   const config = readConfig();
+  if (given.nginx !== undefined) tellDifferences(importNginx(given.nginx).report, terminal);
   const app = await start(config, { readConfig });
   return runUntilStopped(app, config);
 }

@@ -6,6 +6,8 @@ type Parse = (value: unknown) => unknown;
 
 const name = patternOf(/[.]/);
 const pathPattern = patternOf(/[/]/);
+// The value of an attribute may be a star: CN=*,O=Tencent.
+const distinguishedName = patternOf(/,|(?<=(?:^|,)[A-Za-z]+)=/);
 
 /** What a rule may say. */
 const CONDITIONS: Readonly<Record<string, Parse>> = {
@@ -16,8 +18,8 @@ const CONDITIONS: Readonly<Record<string, Parse>> = {
   uri: pathPattern,
   email: patternOf(/[.@]/),
   ipAddress,
-  // The value of an attribute may be a star: CN=*,O=Tencent.
-  issuer: patternOf(/,|(?<=(?:^|,)[A-Za-z]+)=/),
+  subject: distinguishedName,
+  issuer: distinguishedName,
   spkiSha256: pin,
   certSha256: fingerprint,
   serial,

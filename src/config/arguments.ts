@@ -1,4 +1,5 @@
 import { UsageError } from '../errors.js';
+import type { NginxInput } from './nginx-conf.js';
 import { SETTINGS } from './schema.js';
 import { didYouMean } from './suggest.js';
 
@@ -8,13 +9,17 @@ export interface Arguments {
   readonly file: string | null;
   /** Text of every setting that was given, by full name. */
   readonly flags: Readonly<Record<string, string>>;
+  /** `--nginx-conf FILE [--prefix DIR] [--force]`, if given. */
+  readonly nginx?: NginxInput;
 }
 
 const SHORT: Readonly<Record<string, string>> = { '-c': '--config', '--pretty': '--log.pretty' };
-const KNOWN = new Set(['config', ...SETTINGS.keys()]);
+/** Where settings come from, and what is asked of that. */
+const SOURCES = ['config', 'nginx-conf', 'prefix', 'force'] as const;
+const KNOWN = new Set([...SOURCES, ...SETTINGS.keys()]);
 
 /**
- * Reads `--config FILE`, `--listen.port 8443` and `--listen.port=8443`.
+ * Reads `--config FILE`, `--nginx-conf FILE`, `--listen.port 8443` and `--listen.port=8443`.
  * @param argv what follows the name of the command
  * @throws UsageError for an unknown or repeated flag, a flag without its value, and anything that is no flag
  */
@@ -28,8 +33,19 @@ export function parseArguments(argv: readonly string[]): Arguments {
     found.set(name, text ?? takeValue(name, rest));
   }
   const file = found.get('config') ?? null;
-  found.delete('config');
-  return { file, flags: Object.fromEntries(found) };
+  const nginx = nginxInput(found);
+  if (nginx !== null && file !== null) throw new UsageError('--config and --nginx-conf exclude each other');
+  for (const source of SOURCES) found.delete(source);
+  return { file, flags: Object.fromEntries(found), ...(nginx === null ? {} : { nginx }) };
+}
+
+function nginxInput(found: ReadonlyMap<string, string>): NginxInput | null {
+  const file = found.get('nginx-conf');
+  const alone = ['prefix', 'force'].find((name) => found.has(name));
+  if (file === undefined && alone !== undefined) throw new UsageError(`--${alone} goes with --nginx-conf`);
+  return file === undefined
+    ? null
+    : { file, prefix: found.get('prefix') ?? null, force: found.get('force') === 'true' };
 }
 
 function parseFlag(word: string): { name: string; text: string | null } {
@@ -51,7 +67,7 @@ function parseFlag(word: string): { name: string; text: string | null } {
 function takeValue(name: string, rest: string[]): string {
   const next = rest[0];
   // `--tls.legacy` alone means true, so only a value that is one is taken from the next word.
-  if (SETTINGS.get(name)?.format === 'on-off')
+  if (SETTINGS.get(name)?.format === 'on-off' || name === 'force')
     return next === 'true' || next === 'false' ? (rest.shift() ?? '') : 'true';
   if (next === undefined || next.startsWith('--')) throw new UsageError(`--${name} needs a value`);
   rest.shift();

@@ -44,6 +44,8 @@ export interface AllowRule {
   readonly uri?: string;
   readonly email?: string;
   readonly ipAddress?: string;
+  /** RFC 2253, whole, as nginx prints `$ssl_client_s_dn`. */
+  readonly subject?: string;
   readonly issuer?: string;
   /** `sha256:<base64>` */
   readonly spkiSha256?: string;
@@ -55,9 +57,12 @@ export interface AllowRule {
   readonly paths?: readonly string[];
 }
 
-export type UpstreamAddress =
+export type NetworkAddress =
   | { readonly kind: 'tcp'; readonly host: string; readonly port: number }
   | { readonly kind: 'unix'; readonly path: string };
+
+/** A program to speak to, or a directory of files to send. */
+export type UpstreamAddress = NetworkAddress | { readonly kind: 'file'; readonly path: string };
 
 export interface Config {
   /** The file the settings came from, or null when there was none. */
@@ -94,6 +99,8 @@ export interface Config {
   readonly clientCert: {
     readonly verify: VerifyMode;
     readonly ca: readonly string[];
+    /** What operators call the CAs of a file or directory, by its name in `ca`. */
+    readonly caLabels: Readonly<Record<string, string>>;
     readonly crl: readonly string[];
     readonly crlExpired: 'refuse' | 'warn';
     readonly depth: number;
@@ -104,6 +111,8 @@ export interface Config {
     /** As written. */
     readonly url: string;
     readonly address: UpstreamAddress;
+    /** Files that answer for a directory, in this order. Only for a `file:` upstream. */
+    readonly index: readonly string[];
     readonly unsafeRemote: boolean;
     readonly connectTimeout: number;
     readonly headTimeout: number;
@@ -119,6 +128,8 @@ export interface Config {
     /** CIDRs, or single addresses. */
     readonly trustedProxies: readonly string[];
     readonly rfc7239: boolean;
+    /** More headers about the request: a fact (`remoteAddress`), `text:` and a text, or `none`. */
+    readonly headers: Readonly<Record<string, string>>;
   };
   readonly headers: { readonly underscores: 'drop' | 'reject' | 'keep' };
   readonly limits: {
@@ -143,6 +154,9 @@ export interface Config {
   readonly log: {
     readonly level: 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal' | 'silent';
     readonly access: boolean | 'combined';
+    /** Template with nginx's variables, in place of JSON. */
+    readonly format: string | null;
+    readonly escape: 'default' | 'json' | 'none';
     readonly pretty: boolean;
   };
 }

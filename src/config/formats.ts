@@ -2,8 +2,10 @@ import { isIP } from 'node:net';
 import ipaddr from 'ipaddr.js';
 import { ATTRIBUTES } from './config.js';
 import { parseAllowRules } from './allow-rules.js';
+import { parseTemplate } from '../nginx/log-template.js';
+import { ALLOWED_FACTS, isFact } from '../rewrite/request-facts.js';
 import { didYouMean } from './suggest.js';
-import { parseUpstream } from './upstream.js';
+import { ALLOWED, parseUpstream } from './upstream.js';
 import { parseStructure } from './yaml-source.js';
 
 /** The parts of a setting that its format may look at. */
@@ -129,6 +131,24 @@ const files: Format = {
   },
 };
 
+/** A file or directory of CAs, with the name that an operator gave them. */
+export interface CaSource {
+  readonly file: string;
+  readonly label: string | null;
+}
+
+const caFiles: Format = {
+  allowed: () =>
+    'a file, a list of files, or a directory; a file with a name for its CAs is {file: old.pem, label: retiring}',
+  fromText: listFromText,
+  parse(raw, options): CaSource[] {
+    const list = (Array.isArray(raw) ? raw : [raw]).map((item: unknown) => caSource(item));
+    const torn = list.find((one) => list.some((other) => other.file === one.file && other.label !== one.label));
+    if (torn !== undefined) throw new Error(`${quote(torn.file)} has two labels`);
+    return list.length > 0 ? list : refuse(this, options);
+  },
+};
+
 const hostNames: Format = {
   allowed: () => 'a list of host names',
   fromText: listFromText,
@@ -171,7 +191,7 @@ const opensslList: Format = {
 };
 
 const upstream: Format = {
-  allowed: () => 'http://HOST:PORT or unix:/PATH',
+  allowed: () => ALLOWED,
   parse(raw, options) {
     if (typeof raw !== 'string') return refuse(this, options);
     parseUpstream(raw);
@@ -189,12 +209,47 @@ const identityHeaders: Format = {
       problems.push(...headerProblems(name, attribute));
       return [String(name), String(attribute)];
     });
-    const folded = entries.map(([name]) => fold(name));
-    const repeated = entries.filter((_, index) => folded.indexOf(folded[index] ?? '') !== index);
-    problems.push(...repeated.map(([name]) => `${quote(name)} is there twice (case, _ and . make no difference)`));
+    problems.push(...repeatedNames(entries));
     if (problems.length > 0) throw new Error(problems.join('; '));
     // fromEntries defines own properties, so a header named __proto__ stays a header and sets no prototype.
     return Object.fromEntries(entries);
+  },
+};
+
+const factHeaders: Format = {
+  allowed: () => `a map of header names to ${ALLOWED_FACTS}`,
+  fromText: parseStructure,
+  parse(raw, options) {
+    if (!(raw instanceof Map)) return refuse(this, options);
+    const entries = [...raw].map(([name, fact]: [unknown, unknown]): [string, string] => [String(name), String(fact)]);
+    const problems = entries.flatMap(([name, fact]) => [
+      ...nameProblems(name),
+      ...(isFact(fact) ? [] : [`${quote(name)} must be ${ALLOWED_FACTS}`]),
+    ]);
+    problems.push(...repeatedNames(entries));
+    if (problems.length > 0) throw new Error(problems.join('; '));
+    return Object.fromEntries(entries);
+  },
+};
+
+const fileNames: Format = {
+  allowed: () => 'a list of file names without directories',
+  fromText: listFromText,
+  parse(raw, options) {
+    return unique(each(raw, this, options)).map((name) => {
+      if (name !== '' && !/^\.|[/\\\0]/.test(name)) return name;
+      throw new Error(`must be ${this.allowed(options)}; ${quote(name)} is none`);
+    });
+  },
+};
+
+const logTemplate: Format = {
+  allowed: () => 'a text with variables such as $remote_addr and $http_referer',
+  parse(raw, options) {
+    // A line end would let one request write two lines.
+    if (typeof raw !== 'string' || raw === '' || /[\r\n\0]/.test(raw)) return refuse(this, options);
+    parseTemplate(raw);
+    return raw;
   },
 };
 
@@ -229,12 +284,16 @@ export const FORMATS = {
   'bind-host': bindHost,
   file,
   files,
+  'ca-files': caFiles,
   'host-names': hostNames,
   choices,
   networks,
   'openssl-list': opensslList,
   upstream,
   'identity-headers': identityHeaders,
+  'fact-headers': factHeaders,
+  'file-names': fileNames,
+  'log-template': logTemplate,
   'allow-rules': allowRules,
   unavailable,
 } as const satisfies Record<string, Format>;
@@ -274,6 +333,20 @@ function fileName(raw: unknown): string {
   return raw;
 }
 
+function caSource(raw: unknown): CaSource {
+  if (!(raw instanceof Map)) return { file: fileName(raw), label: null };
+  const unknown = [...raw.keys()].map(String).filter((key) => key !== 'file' && key !== 'label');
+  if (unknown.length > 0) throw new Error(`must be files, or {file, label}; ${quote(unknown[0])} is unknown`);
+  return { file: fileName(raw.get('file')), label: raw.has('label') ? caLabel(raw.get('label')) : null };
+}
+
+/** It becomes the value of a metric label, which people type into queries. */
+function caLabel(raw: unknown): string {
+  if (typeof raw === 'number') throw new Error('label must be text: put it in quotes');
+  if (typeof raw === 'string' && /^[A-Za-z0-9](?:[A-Za-z0-9 ._-]{0,62}[A-Za-z0-9._-])?$/.test(raw)) return raw;
+  throw new Error('label must be 1 to 64 letters, digits, spaces, dots, underscores and hyphens');
+}
+
 function isNetwork(text: string): boolean {
   const [address = '', ...rest] = text.split('/');
   // ipaddr.js also takes 10.1 and octal forms, which other tools read as other addresses.
@@ -287,12 +360,20 @@ function fold(header: string): string {
   return header.toLowerCase().replace(/[^a-z0-9]/g, '-');
 }
 
+function repeatedNames(entries: readonly (readonly [string, string])[]): string[] {
+  const folded = entries.map(([name]) => fold(name));
+  const repeated = entries.filter((_, index) => folded.indexOf(folded[index] ?? '') !== index);
+  return repeated.map(([name]) => `${quote(name)} is there twice (case, _ and . make no difference)`);
+}
+
+function nameProblems(name: unknown): string[] {
+  if (typeof name !== 'string' || !TOKEN.test(name)) return [`${quote(name)} is no header name`];
+  const hasMeaning = HEADERS_NOT_FOR_IDENTITY.has(fold(name)) || fold(name).startsWith('content-');
+  return hasMeaning ? [`${quote(name)} has a meaning of its own and cannot carry an identity`] : [];
+}
+
 function headerProblems(name: unknown, attribute: unknown): string[] {
-  const problems: string[] = [];
-  if (typeof name !== 'string' || !TOKEN.test(name)) problems.push(`${quote(name)} is no header name`);
-  else if (HEADERS_NOT_FOR_IDENTITY.has(fold(name)) || fold(name).startsWith('content-')) {
-    problems.push(`${quote(name)} has a meaning of its own and cannot carry an identity`);
-  }
+  const problems = nameProblems(name);
   if (!(ATTRIBUTES as readonly unknown[]).includes(attribute)) {
     const hint = didYouMean(String(attribute), ATTRIBUTES) || `: it is one of ${ATTRIBUTES.join(', ')}`;
     problems.push(`${quote(name)} has the unknown attribute ${quote(attribute)}${hint}`);

@@ -2,7 +2,9 @@ import { resolve } from 'node:path';
 import convict from 'convict';
 import { ConfigError } from '../errors.js';
 import { FORMATS } from './formats.js';
-import type { Format } from './formats.js';
+import type { CaSource, Format } from './formats.js';
+import { nginxLayer } from './nginx-conf.js';
+import type { NginxInput } from './nginx-conf.js';
 import { RULES } from './rules.js';
 import { SCHEMA, SETTINGS } from './schema.js';
 import { environmentLayer, fileLayer, flagLayer } from './sources.js';
@@ -18,6 +20,8 @@ export interface ConfigInput {
   readonly env?: Environment;
   /** YAML file, or null for none. */
   readonly file?: string | null;
+  /** In place of a YAML file. */
+  readonly nginx?: NginxInput;
 }
 
 /** A configuration together with where each setting that is not at its default came from. */
@@ -44,7 +48,7 @@ export function loadConfigWithSources(input: ConfigInput): LoadedConfig {
   const layers = readLayers(input);
   const given = new Map(layers.flatMap((layer) => [...layer.given]));
   const malformed = findMalformed(given);
-  const config = assemble(given, malformed, input.file ?? null);
+  const config = assemble(given, malformed, input.file ?? input.nginx?.file ?? null);
   const problems = [
     ...layers.flatMap((layer) => layer.problems),
     ...[...malformed].map(([name, message]) => `${describe(name, given)}: ${message}`),
@@ -55,9 +59,10 @@ export function loadConfigWithSources(input: ConfigInput): LoadedConfig {
 }
 
 /** Lowest precedence first, so that a later layer replaces an earlier one. */
-function readLayers({ flags = {}, env = process.env, file = null }: ConfigInput): Layer[] {
+function readLayers({ flags = {}, env = process.env, file = null, nginx }: ConfigInput): Layer[] {
   const fromFile = file === null ? [] : [fileLayer(file)];
-  return [...fromFile, environmentLayer(env), flagLayer(flags)];
+  const fromNginx = nginx === undefined ? [] : [nginxLayer(nginx)];
+  return [...fromFile, ...fromNginx, environmentLayer(env), flagLayer(flags)];
 }
 
 /** Message by setting, in convict's order. */
@@ -96,12 +101,18 @@ function assemble(
     ...settings,
     file: file === null ? null : resolve(file),
     tls: effectiveTls(settings.tls),
+    clientCert: { ...settings.clientCert, ...effectiveCas(settings.clientCert.ca as unknown as CaSource[]) },
     upstream: { ...settings.upstream, address: parseUpstream(settings.upstream.url) },
   };
 }
 
 function effectiveTls(tls: Config['tls']): Config['tls'] {
   return { ...tls, securityLevel: tls.legacy ? 0 : tls.securityLevel, sessions: { ...tls.sessions, ticketKeys: [] } };
+}
+
+function effectiveCas(sources: readonly CaSource[]): Pick<Config['clientCert'], 'ca' | 'caLabels'> {
+  const labels = sources.flatMap(({ file, label }) => (label === null ? [] : [[file, label] as const]));
+  return { ca: sources.map(({ file }) => file), caLabels: Object.fromEntries(labels) };
 }
 
 function valueOf(name: string, given: Given | undefined): unknown {
@@ -111,10 +122,15 @@ function valueOf(name: string, given: Given | undefined): unknown {
   const format: Format = FORMATS[setting.format];
   const value = raw === null ? null : format.parse(raw, setting);
   if (setting.format === 'files') return absolute((value ?? []) as string[], given);
+  if (setting.format === 'ca-files') return absoluteSources((value ?? []) as CaSource[], given);
   if (setting.format !== 'file') return value;
   // The type of Config promises a certificate and a key; a rule refuses the empty name.
   if (value === null) return name === 'tls.keyPassphraseFile' ? null : '';
   return absolute([value as string], given)[0];
+}
+
+function absoluteSources(sources: readonly CaSource[], given: Given | undefined): CaSource[] {
+  return sources.map(({ file, label }) => ({ file: resolve(given?.base ?? '.', file), label }));
 }
 
 function absolute(files: readonly string[], given: Given | undefined): string[] {

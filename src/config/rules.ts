@@ -1,5 +1,5 @@
 import type { Config, TlsVersion } from './config.js';
-import { conflictingHeaders } from '../rewrite/identity-headers.js';
+import { conflictingHeaders, namesTaken } from '../rewrite/identity-headers.js';
 import { isLoopback } from './upstream.js';
 
 /** One combination of settings that is not allowed. */
@@ -71,6 +71,17 @@ export const RULES: readonly Rule[] = [
   {
     about: ['identity.presets', 'identity.headers'],
     problem: ({ identity }) => conflictingHeaders(identity).join('; ') || null,
+  },
+  {
+    about: ['forwarded.headers', 'identity.headers', 'identity.presets'],
+    problem: ({ forwarded, identity }) =>
+      namesTaken(Object.keys(forwarded.headers), identity)
+        .map((name) => `must not set ${name}: an identity header has this name`)
+        .join('; ') || null,
+  },
+  {
+    about: ['log.format', 'log.access'],
+    problem: ({ log }) => (log.format !== null && log.access !== true ? 'needs log.access: true' : null),
   },
   {
     about: ['admin.port', 'listen.port', 'admin.host', 'listen.host'],

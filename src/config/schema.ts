@@ -70,7 +70,7 @@ export const SCHEMA = {
     verify: setting('choice', 'required', 'Whether callers must present a certificate that chains to clientCert.ca', {
       choices: ['required', 'optional', 'optional-no-ca', 'off'],
     }),
-    ca: setting('files', null, 'PEM file of the CA certificates that callers must chain to'),
+    ca: setting('ca-files', null, 'PEM file of the CA certificates that callers must chain to'),
     crl: setting('files', null, 'PEM file of certificate revocation lists; with it every CA of a chain needs one'),
     crlExpired: setting('choice', 'refuse', 'What an expired revocation list means for callers under its CA', {
       choices: ['refuse', 'warn'],
@@ -91,6 +91,11 @@ export const SCHEMA = {
     idleTimeout: setting('duration', '60s', "Longest pause within the application's answer"),
     maxConnections: setting('whole-number', 256, 'Most connections to the application', { min: 1, max: MANY }),
     keepAlive: setting('duration', '60s', 'How long an idle connection to the application is kept'),
+    index: setting(
+      'file-names',
+      ['index.html'],
+      'Files that answer for a directory of a file: upstream, in this order',
+    ),
   },
   identity: {
     presets: setting('choices', ['nginx'], 'Ready-made sets of identity headers; several can be on', {
@@ -101,6 +106,9 @@ export const SCHEMA = {
   forwarded: {
     trustedProxies: setting('networks', [], 'Peers whose X-Forwarded-For is kept and appended to'),
     rfc7239: setting('on-off', false, 'Also send the Forwarded header of RFC 7239'),
+    headers: setting('fact-headers', none(), 'More headers about the request, such as {X-Real-IP: remoteAddress}', {
+      sensitive: true,
+    }),
   },
   headers: {
     underscores: setting('choice', 'drop', 'What happens to headers with _ or . in their names', {
@@ -137,6 +145,10 @@ export const SCHEMA = {
   log: {
     level: setting('choice', 'info', 'Least severe log lines that are written', { choices: LEVELS }),
     access: setting('access-log', true, "Access records: JSON, none, or nginx's combined format"),
+    format: setting('log-template', null, "Access lines in a form of your own, with nginx's variables"),
+    escape: setting('choice', 'default', "How log.format escapes what callers sent, as nginx's escape=", {
+      choices: ['default', 'json', 'none'],
+    }),
     pretty: setting('on-off', false, 'Log for people instead of JSON lines'),
   },
   callback: {

@@ -29,8 +29,10 @@ export class PlainExchange implements Exchange {
     if (this.finished) return this.upstream.leave();
     this.entered = true;
     const { address, connectTimeout } = this.upstream.target;
+    const connection = connectOptions(address);
     const outgoing = httpRequest({
-      ...connectOptions(address),
+      // Here `path` is the target of the request.
+      ...('path' in connection ? { socketPath: connection.path } : connection),
       agent: false,
       method: this.request.method,
       path: this.request.target,

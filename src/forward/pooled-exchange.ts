@@ -19,6 +19,7 @@ export class PooledExchange implements Exchange, Dispatcher.DispatchHandler {
   private resumeUpstream: (() => void) | null = null;
   private reused = false;
   private answered = false;
+  private notModified = false;
   private retried = false;
   private finished = false;
 
@@ -73,6 +74,7 @@ export class PooledExchange implements Exchange, Dispatcher.DispatchHandler {
     if (this.finished) return true;
     this.answered = true;
     this.resumeUpstream = resume;
+    this.notModified = status === 304;
     const headers = rawHeaders.map(latin1);
     if (status < 200) this.sink.information(status, headers);
     else this.sink.head(status, reason, headers);
@@ -93,7 +95,9 @@ export class PooledExchange implements Exchange, Dispatcher.DispatchHandler {
     this.sink.end(rawTrailers === null ? [] : rawTrailers.map(latin1));
   }
 
-  onError(cause: Error): void {
+  onError(cause: Error & { code?: string }): void {
+    // It may tell the length of the body that it does not have (RFC 9110 §15.4.5). undici takes that for a broken answer.
+    if (this.notModified && cause.code === 'UND_ERR_RES_CONTENT_LENGTH_MISMATCH') return this.onComplete(null);
     if (this.mayRetry(cause)) {
       this.retried = true;
       if (this.pooled !== null) this.dispatch(this.pooled);

@@ -5,6 +5,7 @@ import httpProxy from 'http-proxy';
 import type { Permit } from '../admit/authorize.js';
 import type { Config } from '../config/config.js';
 import { ProxyError } from '../errors.js';
+import { networkAddress } from './address.js';
 import { upstreamError } from './upstream-errors.js';
 
 /** An admitted Upgrade request. */
@@ -102,6 +103,7 @@ class TunnelAttempt {
     // Header bytes are not text; http-proxy writes them as a string.
     socket.setDefaultEncoding('latin1');
     if (carriesRequests(request.protocol)) return this.refuse(anotherHttp(request.protocol));
+    if (this.settings.upstream.address.kind === 'file') return this.refuse(noTunnelToFiles());
     const proxy = createForwarder(this.settings.upstream);
     proxy.on('proxyReqWs', (outgoing) => this.onOutgoing(outgoing));
     proxy.on('open', (upstreamSocket) => this.onOpen(upstreamSocket));
@@ -218,7 +220,8 @@ class TunnelAttempt {
 }
 
 /** One for each tunnel: http-proxy reports through events of the proxy, which cannot be told apart when shared. */
-function createForwarder({ address }: Config['upstream']): httpProxy {
+function createForwarder(upstream: Config['upstream']): httpProxy {
+  const address = networkAddress(upstream.address);
   const target = address.kind === 'unix' ? { socketPath: address.path } : { host: address.host, port: address.port };
   const proxy = httpProxy.createProxyServer({
     target: { ...target, protocol: 'http:' } as httpProxy.ServerOptions['target'] & object,
@@ -261,6 +264,10 @@ function carriesRequests(protocol: string): boolean {
 
 function anotherHttp(protocol: string): ProxyError {
   return new ProxyError('bad_request', 'downstream', 'forward', `an Upgrade to ${protocol}, which carries requests`);
+}
+
+function noTunnelToFiles(): ProxyError {
+  return new ProxyError('bad_request', 'downstream', 'forward', 'an Upgrade, where only files are served');
 }
 
 /** Whether an answer has no body, whatever its headers say (RFC 9112 §6.3). */

@@ -7,6 +7,7 @@ import { connectOptions, originOf } from './address.js';
 import type { AnswerSink, Exchange, ForwardRequest, PoolNumbers } from './exchange.js';
 import { PlainExchange } from './plain-exchange.js';
 import { PooledExchange } from './pooled-exchange.js';
+import { StaticFiles } from './static-files.js';
 
 /** The head of an answer may be this long: applications set large cookies, but none of this size. Bytes. */
 const MAX_ANSWER_HEAD = 65_536;
@@ -36,12 +37,17 @@ export class Upstream {
   private connected = 0;
   private busy = 0;
   private wasReached = false;
+  /** In place of the pool when the application is a directory. */
+  private readonly files: StaticFiles | null;
 
-  constructor(private readonly settings: Config['upstream']) {}
+  constructor(private readonly settings: Config['upstream']) {
+    const { address, index } = settings;
+    this.files = address.kind === 'file' ? new StaticFiles(address.path, index) : null;
+  }
 
   /** Whether the application has ever accepted a connection. Before that it is starting, not broken. */
   get reached(): boolean {
-    return this.wasReached;
+    return this.wasReached || this.files !== null;
   }
 
   numbers(): PoolNumbers {
@@ -49,7 +55,8 @@ export class Upstream {
   }
 
   /** Sends one admitted request. `sink` hears of it later, never before this returns. */
-  send(_permit: Permit, request: ForwardRequest, sink: AnswerSink): Exchange {
+  send(permit: Permit, request: ForwardRequest, sink: AnswerSink): Exchange {
+    if (this.files !== null) return this.files.send(permit, request, sink);
     // undici has no words for these three: Expect, request trailers and `OPTIONS *`.
     const plain = request.expectsContinue || request.trailers !== null || request.target === '*';
     const exchange = plain ? new PlainExchange(this, request, sink) : new PooledExchange(this, request, sink);
@@ -117,6 +124,7 @@ export class Upstream {
 
   /** Whether the application accepts connections right now. Sends nothing. */
   probe(): Promise<boolean> {
+    if (this.files !== null) return this.files.probe();
     return new Promise((resolve) => {
       const socket = connect(connectOptions(this.settings.address));
       const finish = (answers: boolean): void => {

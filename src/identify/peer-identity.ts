@@ -42,6 +42,8 @@ export interface PeerIdentity {
   readonly certificate: PeerCertificate | null;
   /** DER of the issuers that lead from the leaf to the trust anchor, leaf excluded, in TLS order. */
   readonly chain: readonly Uint8Array[];
+  /** Lower-case hex of the trust anchor; null when the leaf was not verified. */
+  readonly anchorSha256: string | null;
   readonly tls: {
     /** `TLSv1.3` */
     readonly version: string;

@@ -62,8 +62,8 @@ function follow(current: X509Certificate, path: X509Certificate[], search: Searc
     if (found !== null) return found;
   }
   for (const candidate of search.presented) {
-    // A self-signed certificate that the caller brought is no anchor, however it is named.
-    if (isSelfIssued(candidate) || !issued(candidate, current, search)) continue;
+    // A self-signed certificate that the caller brought is no anchor, however it is named; another caller's is no CA.
+    if (isSelfIssued(candidate) || !candidate.ca || !issued(candidate, current, search)) continue;
     const found = followUnlessSeen(candidate, path, search);
     if (found !== null) return found;
   }

@@ -1,5 +1,5 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import type { TLSSocket } from 'node:tls';
+import { TLSSocket } from 'node:tls';
 import type { Duplex } from 'node:stream';
 import { rulesFor, type AllowList } from '../admit/authorize.js';
 import type { Config } from '../config/config.js';
@@ -76,6 +76,8 @@ export class Entrance {
     const line = new Line(this, admitted);
     const { socket, connection } = admitted;
     (socket as LineSocket)[LINE] = line;
+    // Called by Node after the last answer of a connection.
+    socket.destroySoon = () => line.endAfterAnswer();
     this.lines.add(line);
     this.parts.observer.connectionAdmitted(connection);
     socket.once('close', () => {
@@ -177,6 +179,11 @@ class Line {
     if (this.isOver()) return;
     if (!this.busy) return this.serve(request, response);
     this.waiting.push([request, response]);
+    // Later, because Node resumes the socket, in later ticks too, for every request that it has parsed.
+    if (this.waiting.length === MAX_WAITING) setImmediate(() => this.hold());
+  }
+
+  private hold(): void {
     if (this.waiting.length >= MAX_WAITING) this.admitted.socket.pause();
   }
 
@@ -197,6 +204,15 @@ class Line {
     this.entrance.parts.proxy.passUpgrade(this.call(request), socket, early);
     // Refused at once. What it sent besides would make the kernel send a reset after our answer.
     if (socket.writableEnded) endLingering(socket);
+  }
+
+  /** An answer that came before the end of its request must not be lost in the reset that unread bytes bring about. */
+  endAfterAnswer(): void {
+    const { socket } = this.admitted;
+    const request = this.current?.request;
+    if (request === undefined || request.complete) return TLSSocket.prototype.destroySoon.call(socket);
+    endLingering(socket);
+    request.resume();
   }
 
   /** With the parser went its listeners, by which the present answer went on and its caller's end was noticed. */

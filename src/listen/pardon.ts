@@ -1,6 +1,6 @@
 import type { X509Certificate } from 'node:crypto';
 import { expectTag, readDer } from '../identify/der.js';
-import { readExtensions, type Extension } from '../identify/extensions.js';
+import { readExtensions } from '../identify/extensions.js';
 import { readPeerCertificate } from '../identify/peer-certificate.js';
 import { readTbsFields } from '../identify/tbs-certificate.js';
 
@@ -8,7 +8,6 @@ const SEQUENCE = 0x30;
 const INTEGER = 0x02;
 const EXTENSIONS = 0xa3;
 const BASIC_CONSTRAINTS = '2.5.29.19';
-const PROXY_CERTIFICATE = '1.3.6.1.5.5.7.1.14';
 
 /**
  * What OpenSSL may have found wrong with a chain before it complained about a purpose, which is all that it tells: of
@@ -25,22 +24,16 @@ export function hiddenProblem(leaf: X509Certificate, path: readonly X509Certific
   if (chain.some(({ raw }) => readPeerCertificate(raw).hasUnknownCriticalExtension)) {
     return 'unhandled critical extension';
   }
-  if (chain.some((certificate) => extensionOf(certificate, PROXY_CERTIFICATE) !== undefined)) {
-    return 'proxy certificates not allowed';
-  }
+  // Among them whoever issued a proxy certificate (RFC 3820).
   if (!path.every(({ ca }) => ca)) return 'invalid CA certificate';
   return path.every((issuer, below) => below <= pathLengthOf(issuer)) ? null : 'path length constraint exceeded';
 }
 
 /** How many certificates may stand between this CA and a leaf. */
 function pathLengthOf(issuer: X509Certificate): number {
-  const extension = extensionOf(issuer, BASIC_CONSTRAINTS);
+  const wrapper = readTbsFields(issuer.raw).find(({ tag }) => tag === EXTENSIONS);
+  const extension = readExtensions(wrapper).find(({ id }) => id === BASIC_CONSTRAINTS);
   if (extension === undefined) return Infinity;
   const length = expectTag(readDer(extension.value), SEQUENCE).children.find(({ tag }) => tag === INTEGER);
   return length === undefined ? Infinity : parseInt(Buffer.from(length.content).toString('hex'), 16);
-}
-
-function extensionOf(certificate: X509Certificate, oid: string): Extension | undefined {
-  const fields = readTbsFields(certificate.raw);
-  return readExtensions(fields.find(({ tag }) => tag === EXTENSIONS)).find(({ id }) => id === oid);
 }

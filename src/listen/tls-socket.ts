@@ -20,13 +20,16 @@ export interface PeerVerification {
   readonly leaf: X509Certificate | null;
   /** The other certificates that the caller presented, in the order in which they issue one another. */
   readonly presented: readonly X509Certificate[];
-  /** Null when OpenSSL has no complaint; that alone proves nothing, see `judge`. */
+  /** Null when OpenSSL has no complaint, or no leaf to complain about; that alone proves nothing, see `judge`. */
   readonly error: { readonly code: string; readonly text: string } | null;
 }
 
 /** The parts of TLSSocket that `tls.Server` uses and the type declarations leave out. */
 interface TlsSocketInternals {
-  readonly ssl: { verifyError(): (Error & { code?: string }) | null | undefined };
+  readonly ssl: {
+    verifyError(): (Error & { code?: string }) | null | undefined;
+    onerror(error: Error): void;
+  };
   _releaseControl(): boolean;
 }
 
@@ -54,9 +57,20 @@ export function readPeer(socket: TLSSocket): PeerVerification {
   // The chain first: Node removes it from the session on the first look at the certificate.
   const leaf = socket.getPeerX509Certificate() ?? null;
   const presented = leaf === null ? [] : issuersOf(leaf);
-  const error = internals.ssl.verifyError();
+  // Node crashes when it is asked about no certificate before a handshake has ended.
+  const error = leaf === null ? null : internals.ssl.verifyError();
   internals._releaseControl();
   return { leaf, presented, error: error ? { code: error.code ?? 'UNSPECIFIED', text: error.message } : null };
+}
+
+/** Calls back when OpenSSL gives up a handshake, while the socket can still be asked: on `error` it cannot. */
+export function onGivingUp(socket: TLSSocket, callback: () => void): void {
+  const { ssl } = socket as unknown as TlsSocketInternals;
+  const giveUp = ssl.onerror.bind(ssl);
+  ssl.onerror = (error) => {
+    callback();
+    giveUp(error);
+  };
 }
 
 /** Whether the server certificate is good for a host name or address. */

@@ -48,7 +48,7 @@ export type Verdict =
  */
 export function judge(handshake: Handshake, policy: Policy): Verdict {
   const { leaf } = handshake.peer;
-  if (policy.verify === 'off') return admit(handshake, 'NONE', null, []);
+  if (policy.verify === 'off') return admit(handshake, { verify: 'NONE' });
   if (leaf === null) return withoutCertificate(handshake, policy);
   const certificate = readOrNull(leaf);
   if (certificate === null) return refuse('invalid', 'the certificate cannot be parsed', null);
@@ -64,7 +64,7 @@ interface Case {
 
 function withoutCertificate(handshake: Handshake, policy: Policy): Verdict {
   if (policy.verify === 'required') return refuse('no_certificate', 'client sent no required SSL certificate', null);
-  return admit(handshake, 'NONE', null, []);
+  return admit(handshake, { verify: 'NONE' });
 }
 
 function judgeCertificate(subject: Case): Verdict {
@@ -73,7 +73,7 @@ function judgeCertificate(subject: Case): Verdict {
   if (error !== null && !isPurposeToForgive(error.code, policy)) {
     const { reason, text } = explainVerifyError(error);
     if (policy.verify !== 'optional-no-ca' || !isIssuerError(error.code)) return refuse(reason, text, certificate);
-    return admit(handshake, `FAILED:${text}`, certificate, handshake.peer.presented);
+    return admit(handshake, { verify: `FAILED:${text}`, certificate, issuers: handshake.peer.presented });
   }
   return judgePath(subject);
 }
@@ -89,7 +89,9 @@ function judgePath(subject: Case): Verdict {
   const refusal = hiddenRefusal(subject, path) ?? outsideValidity(subject, path) ?? revocationOf(subject, path);
   if (refusal !== null) return refuse(refusal.reason, refusal.detail, certificate);
   policy.knownPaths.remember(leaf, path);
-  return admit(handshake, 'SUCCESS', certificate, path.slice(0, -1));
+  // A self-signed leaf that stands in the bundle is its own anchor.
+  const anchorSha256 = sha256Of(path.at(-1) ?? leaf);
+  return admit(handshake, { verify: 'SUCCESS', certificate, issuers: path.slice(0, -1), anchorSha256 });
 }
 
 function revocationOf({ policy, leaf }: Case, path: readonly X509Certificate[]): Refusal | null {
@@ -143,14 +145,22 @@ function readOrNull(leaf: X509Certificate): PeerCertificate | null {
   }
 }
 
-function admit(
-  handshake: Handshake,
-  verify: Verify,
-  certificate: PeerCertificate | null,
-  issuers: readonly X509Certificate[],
-): Verdict {
+/** What was found out about a caller; little of one who is let in without a certificate. */
+interface Finding {
+  readonly verify: Verify;
+  readonly certificate?: PeerCertificate;
+  readonly issuers?: readonly X509Certificate[];
+  readonly anchorSha256?: string;
+}
+
+function admit({ tls }: Handshake, { verify, certificate, issuers = [], anchorSha256 }: Finding): Verdict {
   const chain = issuers.map((issuer) => issuer.raw);
-  return { admitted: true, identity: { verify, certificate, chain, tls: handshake.tls } };
+  const identity = { verify, certificate: certificate ?? null, chain, anchorSha256: anchorSha256 ?? null, tls };
+  return { admitted: true, identity };
+}
+
+function sha256Of(certificate: X509Certificate): string {
+  return certificate.fingerprint256.replaceAll(':', '').toLowerCase();
 }
 
 function refuse(reason: ConnectionReason, detail: string, certificate: PeerCertificate | null): Verdict {

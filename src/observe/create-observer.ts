@@ -1,9 +1,10 @@
 import type { ConnectionReason, RequestCode } from '../errors.js';
 import type { Connection } from '../identify/peer-identity.js';
 import type { AccessLog } from './access-log.js';
+import type { Activity } from './activity.js';
 import type { Log } from './log.js';
 import type { ConnectionRefusal, Observer, RequestRecord } from './observer.js';
-import { createPacing, type Pacing } from './pacing.js';
+import { createPacing, type Pacing, type Withheld } from './pacing.js';
 import { describeRefusedConnection, describeRefusedRequest, type Refusals } from './refusals.js';
 import { clip, peerAddress } from './text.js';
 
@@ -22,6 +23,8 @@ export interface ObserverParts {
   readonly refusals: Refusals;
   /** Null when `log.access` is false. */
   readonly access: AccessLog | null;
+  /** Null where nobody looks at it. */
+  readonly activity?: Activity | null;
   /** Milliseconds since the epoch; for tests. */
   readonly now?: () => number;
 }
@@ -34,33 +37,38 @@ export function createObserver(parts: ObserverParts): Observer {
 /** More than one address ever needs while somebody is reading, little enough for a disk. */
 const PACE = { burst: 200, perSecond: 10, addresses: 1024 };
 
+/** Milliseconds after which is told how many lines were withheld. */
+const SUMMARY_INTERVAL = 60_000;
+
 class ReportingObserver implements Observer {
   readonly #log: Log;
   readonly #metrics: Counters;
   readonly #refusals: Refusals;
   readonly #access: AccessLog | null;
+  readonly #activity: Activity | null;
   readonly #now: () => number;
   readonly #pacing: Pacing;
+  #summaryTimer: NodeJS.Timeout | null = null;
 
-  constructor({ log, metrics, refusals, access, now = Date.now }: ObserverParts) {
+  constructor({ log, metrics, refusals, access, activity = null, now = Date.now }: ObserverParts) {
     this.#log = log;
     this.#metrics = metrics;
     this.#refusals = refusals;
     this.#access = access;
+    this.#activity = activity;
     this.#now = now;
-    const forgotten = (address: string, withheld: number) => {
-      log.warn('connection refusals not logged one by one', { address, withheld });
-    };
-    this.#pacing = createPacing({ ...PACE, now, forgotten });
+    this.#pacing = createPacing({ ...PACE, now, forgotten: (withheld) => this.#summarise([withheld]) });
   }
 
   connectionAdmitted(connection: Connection): void {
     this.#metrics.connectionAdmitted(connection);
+    this.#activity?.connectionAdmitted(connection);
     if (this.#log.enabled('debug')) this.#log.debug('connection admitted', connectionFields(connection));
   }
 
   connectionClosed(connection: Connection): void {
     this.#metrics.connectionClosed();
+    this.#activity?.connectionClosed(connection);
     if (this.#log.enabled('debug')) this.#log.debug('connection closed', { connection: connection.id });
   }
 
@@ -70,14 +78,16 @@ class ReportingObserver implements Observer {
     const { kind: _kind, time: _time, ...fields } = described;
     // Peers that go away during the handshake are mostly TCP probes, every few seconds for ever. They are counted.
     if (refusal.reason === 'handshake_aborted') return this.#log.debug('handshake aborted', fields);
+    this.#activity?.connectionRefused();
     this.#refusals.add(described);
     const withheld = this.#pacing.take(refusal.remoteAddress);
-    if (withheld === null) return;
+    if (withheld === null) return this.#awaitSummary();
     this.#log.warn('connection refused', withheld > 0 ? { ...fields, withheld } : fields);
   }
 
   requestFinished(record: RequestRecord): void {
     this.#metrics.requestFinished(record);
+    this.#activity?.requestFinished(record);
     this.#access?.write(record);
     if (record.code !== null) this.#requestRefused(record, record.code);
   }
@@ -88,6 +98,18 @@ class ReportingObserver implements Observer {
 
   error(message: string, error: unknown): void {
     this.#log.error(message, error);
+  }
+
+  /** The flood may be over: its end is told although no further line of that address comes. */
+  #awaitSummary(): void {
+    this.#summaryTimer ??= setTimeout(() => {
+      this.#summaryTimer = null;
+      this.#summarise(this.#pacing.summary());
+    }, SUMMARY_INTERVAL).unref();
+  }
+
+  #summarise(all: readonly Withheld[]): void {
+    for (const withheld of all) this.#log.warn('connection refusals not logged one by one', { ...withheld });
   }
 
   #requestRefused(record: RequestRecord, code: RequestCode): void {

@@ -2,6 +2,7 @@ import { collectDefaultMetrics, Counter, Gauge, Registry, type Metric } from 'pr
 import { CONNECTION_REASONS, REQUEST_CODES, type ConnectionReason, type RequestCode } from '../errors.js';
 import type { Connection } from '../identify/peer-identity.js';
 import type { Credentials } from '../trust/credentials.js';
+import { sum, type AnchorUse, type Use } from './anchors.js';
 import type { RequestRecord } from './observer.js';
 
 /** Upstream connections at this moment. */
@@ -18,6 +19,8 @@ export interface MetricsSources {
   readonly pool: () => PoolNumbers;
   /** The credentials in force; null before the first were loaded. */
   readonly credentials: () => Credentials | null;
+  /** Trust anchors in force and how they are used; none without it. */
+  readonly anchors?: () => readonly AnchorUse[];
   readonly draining: () => boolean;
   /** Log lines that nobody read. */
   readonly droppedLines: () => number;
@@ -48,6 +51,7 @@ export function createMetrics(sources: MetricsSources): Metrics {
   const counts = new Counts(sources.now ?? Date.now);
   registerHandshakes(registry, counts);
   registerRequests(registry, counts);
+  registerAnchors(registry, sources);
   registerUpstreamPool(registry, sources);
   registerReloads(registry, counts);
   registerExpiry(registry, counts, sources);
@@ -278,6 +282,39 @@ function registerRequests(registry: Registry, counts: Counts): void {
   histogram(registry, 'request_duration_seconds', 'Time from the request to the end of the answer.', counts.total);
   const help = "Time from forwarding a request to the head of the application's answer.";
   histogram(registry, 'upstream_duration_seconds', help, counts.upstream);
+}
+
+/** One series for each anchor in force: a closed set, which only the bundle can change. */
+function registerAnchors(registry: Registry, { anchors = () => [] }: MetricsSources): void {
+  const labels = ['ca', 'serial'];
+  const readBy = (count: keyof Use) => (set: Set) => {
+    for (const use of merged(anchors())) set(use[count], { ca: use.ca, serial: use.serial });
+  };
+  const where = 'by the CA at the end of their chain (other: none of the bundle in force)';
+  gauge(registry, {
+    name: 'connections_by_ca',
+    help: `Admitted connections open now, ${where}.`,
+    labels,
+    read: readBy('openConnections'),
+  });
+  counter(registry, {
+    name: 'admitted_connections_by_ca_total',
+    help: `Admitted connections, ${where}.`,
+    labels,
+    read: readBy('connections'),
+  });
+  counter(registry, { name: 'requests_by_ca_total', help: `Requests, ${where}.`, labels, read: readBy('requests') });
+}
+
+/** Two anchors of one name and serial number (test CAs love 01) share a series. */
+function merged(uses: readonly AnchorUse[]): AnchorUse[] {
+  const series = new Map<string, AnchorUse>();
+  for (const use of uses) {
+    const key = `${use.serial} ${use.ca}`;
+    const twin = series.get(key);
+    series.set(key, twin === undefined ? use : { ...use, ...sum([use, twin]) });
+  }
+  return [...series.values()];
 }
 
 function registerUpstreamPool(registry: Registry, { pool }: MetricsSources): void {

@@ -1,7 +1,19 @@
+import { isIPv6 } from 'node:net';
+import ipaddr from 'ipaddr.js';
+
 /** Says which refusals of one address are worth a line. */
 export interface Pacing {
   /** @returns the number of lines withheld from this address since its last one, or null when this one is withheld too */
   take(address: string): number | null;
+  /** What was withheld from each address since its last line; forgets it, so that nothing is told twice. */
+  summary(): Withheld[];
+}
+
+/** Lines that were not written. */
+export interface Withheld {
+  /** Of an IPv6 address the network that its owner has at least: `2001:db8::/64`. */
+  readonly address: string;
+  readonly withheld: number;
 }
 
 export interface PacingOptions {
@@ -14,7 +26,7 @@ export interface PacingOptions {
   /** Milliseconds since the epoch. */
   readonly now: () => number;
   /** Told when an address is forgotten whose last lines were withheld. */
-  readonly forgotten: (address: string, withheld: number) => void;
+  readonly forgotten: (withheld: Withheld) => void;
 }
 
 interface Bucket {
@@ -29,7 +41,8 @@ interface Bucket {
  */
 export function createPacing(options: PacingOptions): Pacing {
   const buckets = new Map<string, Bucket>();
-  const take = (address: string) => {
+  const take = (from: string) => {
+    const address = payer(from);
     const bucket = refill(buckets.get(address), options);
     // Taken out and put back: a Map keeps insertion order, so its first entry is the one silent longest.
     buckets.delete(address);
@@ -37,7 +50,23 @@ export function createPacing(options: PacingOptions): Pacing {
     if (buckets.size > options.addresses) forgetOldest(buckets, options);
     return spend(bucket);
   };
-  return { take };
+  return { take, summary: () => summarise(buckets) };
+}
+
+/** Whoever has an IPv6 address has a network of 2⁶⁴ of them, and would else have as many allowances. */
+function payer(address: string): string {
+  if (!isIPv6(address)) return address;
+  const network = ipaddr.IPv6.parse(address).parts.slice(0, 4);
+  return `${network.map((group) => group.toString(16)).join(':')}::/64`;
+}
+
+function summarise(buckets: ReadonlyMap<string, Bucket>): Withheld[] {
+  const busy = [...buckets].filter(([, { withheld }]) => withheld > 0);
+  return busy.map(([address, bucket]) => {
+    const { withheld } = bucket;
+    bucket.withheld = 0;
+    return { address, withheld };
+  });
 }
 
 function refill(bucket: Bucket | undefined, { burst, perSecond, now }: PacingOptions): Bucket {
@@ -61,7 +90,7 @@ function spend(bucket: Bucket): number | null {
 function forgetOldest(buckets: Map<string, Bucket>, options: PacingOptions): void {
   for (const [address, { withheld }] of buckets) {
     buckets.delete(address);
-    if (withheld > 0) options.forgotten(address, withheld);
+    if (withheld > 0) options.forgotten({ address, withheld });
     return;
   }
 }

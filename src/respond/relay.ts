@@ -134,10 +134,12 @@ export class Relay implements AnswerSink {
 
   /** Writes what waits for company. */
   flush(): void {
-    const { first } = this;
+    const { first, pending } = this;
     this.first = null;
     this.writeHead();
     if (first !== null) this.write(first);
+    // Node keeps a head until its body begins, which for a stream of events may be long after.
+    else if (pending !== null) this.response.flushHeaders();
   }
 
   private writeHead(): void {

@@ -24,17 +24,19 @@ export interface ReceivedForwarded {
 /**
  * Appends X-Forwarded-* and, if wanted, Forwarded (RFC 7239) to a flat header list. Received values are continued only
  * for a trusted peer; everybody else starts a new list.
+ * @returns the value of X-Forwarded-For
  */
 export function pushForwarded(
   headers: string[],
   source: ForwardedSource,
   host: string,
   options: { readonly rfc7239: boolean; readonly received: ReceivedForwarded },
-): void {
+): string {
   const { received } = options;
+  const forwardedFor = continued(source, received.xForwardedFor, source.remoteAddress);
   headers.push(
     'X-Forwarded-For',
-    continued(source, received.xForwardedFor, source.remoteAddress),
+    forwardedFor,
     'X-Forwarded-Proto',
     'https',
     'X-Forwarded-Host',
@@ -43,6 +45,7 @@ export function pushForwarded(
     String(source.localPort),
   );
   if (options.rfc7239) headers.push('Forwarded', continued(source, received.forwarded, forwardedElement(source, host)));
+  return forwardedFor;
 }
 
 function continued(source: ForwardedSource, received: string | null, own: string): string {

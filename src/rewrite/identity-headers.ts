@@ -89,8 +89,8 @@ const RESERVED_NAMES: ReadonlySet<string> = new Set([
   ...UNSENT,
 ]);
 
-/** Every name in the custom map, folded, for `isReservedHeader`. */
-export function reservedNames(headers: Readonly<Record<string, Attribute>>): ReadonlySet<string> {
+/** Every name in the custom maps, folded, for `isReservedHeader`. */
+export function reservedNames(headers: Readonly<Record<string, string>>): ReadonlySet<string> {
   return new Set(Object.keys(headers).map((header) => fold(header)));
 }
 
@@ -135,6 +135,12 @@ export function conflictingHeaders(choice: HeaderChoice): string[] {
     if (earlier === undefined || earlier.format === entry.format) return [];
     return [`${entry.source} and ${earlier.source} give the header ${entry.header} different contents`];
   });
+}
+
+/** Which of these names an identity header of the choice has already, however spelled. */
+export function namesTaken(names: readonly string[], choice: HeaderChoice): string[] {
+  const taken = new Set(entriesOf(choice).map(({ header }) => fold(header)));
+  return names.filter((name) => taken.has(fold(name)));
 }
 
 /**

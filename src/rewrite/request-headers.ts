@@ -1,10 +1,13 @@
 import { isForwardedHeader, pushForwarded, type ForwardedSource } from './forwarded-headers.js';
 import { HOP_BY_HOP, namedByConnection } from './hop-by-hop.js';
 import { isReservedHeader } from './identity-headers.js';
+import type { PushFacts } from './request-facts.js';
 
 export interface RewriteRules {
-  /** Folded names of `identity.headers`, reserved like those of the presets. */
+  /** Folded names of `identity.headers` and `forwarded.headers`, reserved like those of the presets. */
   readonly customNames: ReadonlySet<string>;
+  /** Appends what `forwarded.headers` asks for; null when it asks for nothing. */
+  readonly pushFacts: PushFacts | null;
   readonly underscores: 'drop' | 'reject' | 'keep';
   readonly rfc7239: boolean;
 }
@@ -47,8 +50,10 @@ export function createRequestRewriter(rules: RewriteRules): (input: RewriteInput
   return (input) => {
     const headers: string[] = [];
     const received = strip(input, headers, treatmentOf);
-    pushForwarded(headers, input.source, input.host, { rfc7239: rules.rfc7239, received });
-    headers.push('X-Request-Id', input.requestId);
+    const { source, host, requestId } = input;
+    const forwardedFor = pushForwarded(headers, source, host, { rfc7239: rules.rfc7239, received });
+    headers.push('X-Request-Id', requestId);
+    rules.pushFacts?.(headers, { ...source, host, requestId, forwardedFor });
     for (const part of input.identityHeaders) headers.push(part);
     return headers;
   };

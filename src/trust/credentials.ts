@@ -31,6 +31,8 @@ export interface LoadedCa {
   readonly certificate: X509Certificate;
   /** RFC 2253. */
   readonly subject: string;
+  /** What the operator calls it: the label of its file, or its subject. */
+  readonly label: string;
   readonly notAfter: number;
 }
 
@@ -134,12 +136,18 @@ class Loading {
   private passphrase(): string | null {
     const path = this.config.tls.keyPassphraseFile;
     if (path === null) return null;
-    const text =
-      this.read('tls.keyPassphraseFile', path)
-        ?.toString('utf8')
-        .replace(/\r?\n$/, '') ?? null;
+    const text = this.passphraseText(path)?.replace(/\r?\n$/, '') ?? null;
     if (text === '') this.complain('tls.keyPassphraseFile', path, 'is empty');
     return text;
+  }
+
+  /** What cannot be read is not repeated: it may be the passphrase, put where the name of its file belongs. */
+  private passphraseText(path: string): string | null {
+    try {
+      return this.reader.read(path).toString('utf8');
+    } catch (error) {
+      return this.complain('tls.keyPassphraseFile', 'the file it names', `cannot be read: ${inWords(error)}`);
+    }
   }
 
   private key(passphrase: string | null): ParsedKey | null {
@@ -171,13 +179,24 @@ class Loading {
 
   private authorities(): LoadedCa[] {
     const { ca, verify } = this.config.clientCert;
-    const found = ca.flatMap((path) => this.expand('clientCert.ca', path)).flatMap((file) => this.authoritiesOf(file));
-    const unique = new Map(found.map((one) => [one.certificate.fingerprint256, one]));
+    const unique = new Map<string, LoadedCa>();
+    for (const one of ca.flatMap((path) => this.authoritiesBehind(path))) {
+      const { fingerprint256 } = one.certificate;
+      const known = unique.get(fingerprint256);
+      // A name that was given on purpose is not lost to a copy in another file.
+      if (known === undefined || known.label === known.subject) unique.set(fingerprint256, one);
+    }
     // Never an empty bundle: a context without a CA would have to trust nobody, or (Node's way) everybody.
     if (unique.size === 0 && verify !== 'off' && this.problems.length === 0) {
       this.problems.push(`clientCert.ca: has no certificate (${ca.join(', ')})`);
     }
     return [...unique.values()];
+  }
+
+  private authoritiesBehind(path: string): LoadedCa[] {
+    const label = this.config.clientCert.caLabels[path];
+    const found = this.expand('clientCert.ca', path).flatMap((file) => this.authoritiesOf(file));
+    return label === undefined ? found : found.map((one) => ({ ...one, label }));
   }
 
   private authoritiesOf(file: string): LoadedCa[] {
@@ -198,7 +217,8 @@ class Loading {
     const parsed = this.certificate('clientCert.ca', file, { block, index });
     if (parsed === null) return null;
     const { certificate, pem } = parsed;
-    return { file, pem, certificate, subject: subjectOf(certificate), notAfter: Date.parse(certificate.validTo) };
+    const subject = subjectOf(certificate);
+    return { file, pem, certificate, subject, label: subject, notAfter: Date.parse(certificate.validTo) };
   }
 
   private revocationLists(path: string): LoadedCrl[] {
@@ -213,8 +233,8 @@ class Loading {
   private revocationList({ file, block }: Located, index: number): LoadedCrl | null {
     try {
       const crl = readCrl(file, block);
-      // Lists that may be out of date are not shown to OpenSSL, so that nobody else would notice damage further in.
-      if (this.config.clientCert.crlExpired === 'warn') createRevocationCheck([crl]);
+      // Reads the entries too. Whoever judges by this list later must find it whole, and OpenSSL is not always shown it.
+      createRevocationCheck([crl]);
       return crl;
     } catch {
       return this.complain('clientCert.crl', file, `has a damaged revocation list (number ${index + 1})`);

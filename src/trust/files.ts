@@ -30,6 +30,11 @@ export function isReadableByOthers(path: string): boolean {
   }
 }
 
+/** Whether there is a directory of this name. */
+export function isDirectory(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
+}
+
 /** What went wrong with a file, in words: `no such file or directory`. */
 export function inWords(error: unknown): string {
   const { errno, code, message } = error as NodeJS.ErrnoException;

@@ -28,12 +28,13 @@ export async function startApplication(
   listen: { readonly path: string } | { readonly port: number; readonly host: string } = { port: 0, host: '127.0.0.1' },
 ): Promise<Application> {
   const seen: Seen[] = [];
-  const server = createHttpServer((request, response) => {
+  const server = createHttpServer({ maxHeaderSize: 1_048_576 }, (request, response) => {
     void record(request).then((entry) => {
       seen.push(entry);
       answer(entry, response, request);
     }, noop);
   });
+  server.maxHeadersCount = 0;
   server.listen(listen);
   await once(server, 'listening');
   const port = 'path' in listen ? 0 : (server.address() as AddressInfo).port;

@@ -26,6 +26,7 @@ export function identityOf(options: Partial<Options>, changes: Partial<PeerIdent
     verify: 'SUCCESS',
     certificate: certificateOf(options),
     chain: [ca.certDer],
+    anchorSha256: null,
     tls: { version: 'TLSv1.3', cipher: 'TLS_AES_256_GCM_SHA384', serverName: 'localhost', sessionReused: false },
     ...changes,
   };

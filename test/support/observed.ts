@@ -25,7 +25,7 @@ export function aConnection(identity: Partial<PeerIdentity> = {}, connection: Pa
   const tls = { version: 'TLSv1.3', cipher: 'TLS_AES_256_GCM_SHA384', serverName: null, sessionReused: false };
   return {
     id: 1,
-    identity: { verify: 'SUCCESS', certificate: CERTIFICATE, chain: [], tls, ...identity },
+    identity: { verify: 'SUCCESS', certificate: CERTIFICATE, chain: [], anchorSha256: null, tls, ...identity },
     remoteAddress: '192.0.2.7',
     remotePort: 40000,
     localPort: 8443,

@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import type { IncomingMessage } from 'node:http';
 import type { TLSSocket } from 'node:tls';
 import { expect } from 'vitest';
+import { readPeerCertificate } from '../../src/identify/peer-certificate.js';
 import type { Application } from './application.js';
 import { begin, readAnswer, type Answer, type CallOptions } from './caller.js';
 import type { Issued } from './pki.js';
@@ -57,7 +58,13 @@ export async function expectRefused(
   return answer;
 }
 
-/** `Expected` of a certificate under the usual names. */
+/** The names of a certificate that is not called as usual. */
+export function namesOf({ certDer }: Issued): Pick<Refused, 'subject' | 'issuer'> {
+  const { subject, issuer } = readPeerCertificate(certDer);
+  return { subject, issuer };
+}
+
+/** A refusal of a certificate under the usual names. */
 export function refusedAs(reason: string, detail: string | RegExp, certificate: Issued | null): Refused {
   return { reason, detail, certificate };
 }

@@ -1,0 +1,48 @@
+# The sidecar as an image: Node, one folder, no shell needed, no package manager, not root.
+#
+#   docker build -t mtls-sidecar .
+#
+# Both base images are arguments: RUN_IMAGE=docker.io/library/node:24-bookworm-slim has a shell, for debugging. Pin
+# them by digest where builds have to be repeatable.
+ARG BUILD_IMAGE=docker.io/library/node:24-bookworm-slim
+ARG RUN_IMAGE=gcr.io/distroless/nodejs24-debian12:nonroot
+
+FROM ${BUILD_IMAGE} AS build
+WORKDIR /build
+COPY package.json package-lock.json .npmrc ./
+# No install scripts: none of the packages needs one, and one that is taken over would begin there.
+RUN npm ci --ignore-scripts
+COPY tsconfig.json LICENSE ./
+COPY scripts scripts
+COPY src src
+RUN npm run build \
+ && node scripts/bundle.mjs /app \
+ && npm sbom --package-lock-only --omit=dev --sbom-format=cyclonedx > /app/sbom.cdx.json \
+ && cp LICENSE /app/ \
+ && mkdir -p /settings/etc/mtls-sidecar \
+ && echo '# Nothing is set here. Mount a folder with your sidecar.yaml over this one.' > /settings/etc/mtls-sidecar/sidecar.yaml \
+ && chmod -R a+rX /app /settings
+
+FROM ${RUN_IMAGE}
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="mtls-sidecar" \
+      org.opencontainers.image.description="Mutual TLS in front of one application" \
+      org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+# Node is at another place in each base image.
+ENV PATH=/nodejs/bin:/usr/local/bin:/usr/bin:/bin \
+    NODE_ENV=production
+COPY --from=build /settings/ /
+COPY --from=build /app /app
+WORKDIR /app
+# By number: kubelets check runAsNonRoot without a look into the image. Any other user will do.
+USER 65532:65532
+EXPOSE 8443
+STOPSIGNAL SIGTERM
+# Alive, not ready: some engines replace an unhealthy container, and a new sidecar does not mend an application.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=5s --retries=3 \
+  CMD ["node", "/app/dist/main.js", "probe", "--live", "--config", "/etc/mtls-sidecar/sidecar.yaml"]
+ENTRYPOINT ["node", "/app/dist/main.js"]
+CMD ["run", "--config", "/etc/mtls-sidecar/sidecar.yaml"]

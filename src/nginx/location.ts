@@ -1,0 +1,134 @@
+import type { Ledger } from './ledger.js';
+import type { Directive } from './syntax.js';
+import { forAll, named } from './work.js';
+
+/** A `location` taken apart. */
+export interface LocationMatch {
+  readonly kind: 'prefix' | 'exact' | 'regex' | 'named';
+  readonly path: string;
+}
+
+export function matchOf({ args }: Directive): LocationMatch {
+  const [first = '', second] = args;
+  // nginx also takes the modifier and the path as one word.
+  const [, modifier, path] = /^(=|\^~|~\*|~)?(.*)$/s.exec(second === undefined ? first : first + second) ?? [];
+  if (modifier === '=') return { kind: 'exact', path: path ?? '' };
+  if (modifier === '~' || modifier === '~*') return { kind: 'regex', path: path ?? '' };
+  return { kind: path?.startsWith('@') ? 'named' : 'prefix', path: path ?? '' };
+}
+
+/** Which requests reach the application. */
+export interface Reach {
+  readonly location: Directive | null;
+  /** Paths and patterns of allow rules; null when all paths do. */
+  readonly paths: readonly string[] | null;
+}
+
+/** Directives that refuse somebody, or that make a place private. */
+const GUARDS: ReadonlySet<string> = new Set([
+  ...['deny', 'allow', 'satisfy', 'auth_basic', 'auth_request', 'auth_jwt', 'limit_except', 'limit_req', 'limit_conn'],
+  ...['if', 'internal', 'secure_link', 'modsecurity', 'valid_referers', 'ssl_reject_handshake'],
+]);
+
+/** Whether a block refuses anybody by itself. */
+function isGuarded(location: Directive): boolean {
+  return (location.block ?? []).some((each) => GUARDS.has(each.name) || refuses(each));
+}
+
+function refuses({ name, args: [status = ''] }: Directive): boolean {
+  return name === 'return' && /^4\d\d$/.test(status);
+}
+
+/**
+ * The location whose application becomes ours: `/` if it forwards, else the first that forwards, else `/` with its
+ * files. The others are reported; nginx sends each request to one of them, the sidecar sends all to one application.
+ */
+export function chooseLocation(server: Directive, ledger: Ledger): Reach {
+  const locations = named(server.block, 'location');
+  const forwarding = ['prefix', 'exact'].flatMap((kind) =>
+    locations.filter((each) => matchOf(each).kind === kind && goesTo(each) !== null),
+  );
+  const root = locations.find((each) => matchOf(each).kind === 'prefix' && matchOf(each).path === '/');
+  const location = forwarding.find((each) => each === root) ?? forwarding[0] ?? root ?? null;
+  const others = locations.filter((each) => each !== location);
+  const same = location === null ? [] : others.filter((each) => isSameWay(each, location));
+  for (const each of same) {
+    ledger.changed(each, `it goes the way of line ${location?.line}, with the settings of that location`);
+    forAll(each, (inner) => ledger.lost(inner, `the settings of line ${location?.line} hold for all paths`));
+  }
+  const isAll = location === null || location === root;
+  for (const each of others.filter((other) => !same.includes(other))) leave(each, { location, isAll, ledger });
+  return { location, paths: isAll ? null : [location, ...same].flatMap(pathsOf) };
+}
+
+/** Where a location forwards to, as written; null when it does not. */
+function goesTo(location: Directive): string | null {
+  return named(location.block, 'proxy_pass')[0]?.args[0] ?? null;
+}
+
+/** Another path of the same application, such as one for WebSocket. */
+function isSameWay(other: Directive, location: Directive): boolean {
+  const { kind } = matchOf(other);
+  if (kind !== 'prefix' && kind !== 'exact') return false;
+  const target = goesTo(other);
+  const rest = (target ?? '').replace(/^https?:\/\//, '');
+  const hasUri = rest.startsWith('unix:') ? /^unix:[^:]+:\//.test(rest) : rest.includes('/');
+  return target !== null && !hasUri && target === goesTo(location) && !isGuarded(other);
+}
+
+interface Leaving {
+  readonly location: Directive | null;
+  /** Whether requests for the path now reach the application all the same. */
+  readonly isAll: boolean;
+  readonly ledger: Ledger;
+}
+
+function leave(other: Directive, { location, isAll, ledger }: Leaving): void {
+  const text = `its location (line ${other.line}) is not carried`;
+  if (matchOf(other).kind === 'named') {
+    ledger.lost(other, 'nothing leads to it');
+  } else if (isDotFiles(other) && servesFiles(location)) {
+    ledger.notNeeded(other, 'files whose names begin with a dot are never served');
+  } else if (isGuarded(other) && (isAll || !isOutside(other, location))) {
+    ledger.guardLost(other, `its paths would reach ${wayOf(location)} unguarded`);
+  } else if (isAll && servesFiles(location) && goesElsewhere(other)) {
+    ledger.guardLost(other, 'its files would be sent as they are');
+  } else if (isAll) ledger.lost(other, `its paths go to ${wayOf(location)}`);
+  else ledger.lost(other, 'its paths get 403');
+  forAll(other, (inner) => ledger.lost(inner, text));
+}
+
+function servesFiles(location: Directive | null): boolean {
+  return location === null || goesTo(location) === null;
+}
+
+function wayOf(location: Directive | null): string {
+  return location === null ? 'the files of the server' : `what line ${location.line} says`;
+}
+
+/** `location ~ /\.` and its like, which keep dot files private. */
+function isDotFiles(location: Directive): boolean {
+  const { kind, path } = matchOf(location);
+  return kind === 'regex' && /^\(?\^?\/\\\./.test(path) && isGuarded(location);
+}
+
+/** fastcgi_pass and its like: what lies there as a file is a program. */
+function goesElsewhere({ block }: Directive): boolean {
+  return (block ?? []).some(({ name }) => name.endsWith('_pass'));
+}
+
+function isOutside(other: Directive, location: Directive | null): boolean {
+  const { kind, path } = matchOf(other);
+  if (location === null || kind === 'regex') return false;
+  const own = matchOf(location).path;
+  return !path.startsWith(own) && !own.startsWith(path);
+}
+
+/**
+ * A prefix ends anywhere in nginx: `/im` is `/impostor` as well. Here it ends at a slash, which is less.
+ */
+function pathsOf(location: Directive): string[] {
+  const { kind, path } = matchOf(location);
+  if (kind === 'exact') return [path];
+  return path.endsWith('/') ? [path, `${path}**`] : [path, `${path}/`, `${path}/**`];
+}

@@ -1,0 +1,71 @@
+import { carryClientCert } from './client-cert.js';
+import { carryGuards } from './guards.js';
+import { carryHeaders } from './headers.js';
+import { Ledger, type CarriedSetting, type ReportEntry } from './ledger.js';
+import { settle } from './leftovers.js';
+import { carryLimits } from './limits.js';
+import { carryListen } from './listen.js';
+import { chooseLocation } from './location.js';
+import { carryErrorLog, carryLogs } from './logs.js';
+import { Scope } from './scope.js';
+import { chooseServer, httpLevel } from './server.js';
+import type { Directive } from './syntax.js';
+import { carryTls } from './tls.js';
+import { carryUpstream } from './upstream.js';
+import { named, type ImportOptions, type Work } from './work.js';
+
+/** An nginx configuration in our words. */
+export interface Translation {
+  /** By full name, as they would be written in a settings file. */
+  readonly settings: ReadonlyMap<string, CarriedSetting>;
+  /** One entry for each directive. */
+  readonly report: readonly ReportEntry[];
+  /** What no setting could stand in for: nothing can be served without it, forced or not. */
+  readonly missing: readonly string[];
+}
+
+/** Translates a configuration, and says of each directive what became of it. */
+export function translate(tree: readonly Directive[], options: ImportOptions): Translation {
+  const ledger = new Ledger();
+  const http = httpLevel(tree, ledger);
+  const server = chooseServer(http, ledger);
+  if (server !== null) carryServer({ server, http, ledger, options });
+  for (const directive of http === tree ? [] : named(tree, 'error_log')) carryErrorLog(directive, ledger);
+  settle(tree, ledger, options);
+  return { settings: ledger.settings, report: ledger.report(tree), missing: missing(server, ledger) };
+}
+
+function carryServer(parts: Pick<Work, 'server' | 'http' | 'ledger' | 'options'>): void {
+  const { server, http, ledger } = parts;
+  const reach = chooseLocation(server, ledger);
+  const levels = [reach.location?.block ?? [], server.block ?? [], http];
+  const work: Work = { ...parts, location: reach.location, scope: new Scope(levels, ledger) };
+  carryListen(work);
+  carryTls(work);
+  carryClientCert(work);
+  carryUpstream(work);
+  carryGuards(work, reach);
+  carryHeaders(work);
+  carryLimits(work);
+  carryLogs(work);
+  carryRealIp(work);
+}
+
+/** nginx takes the address from a header; here the address stays that of the peer, and its list is continued. */
+function carryRealIp({ scope, ledger }: Work): void {
+  const sources = scope.all('set_real_ip_from');
+  const [first] = sources;
+  const networks = sources
+    .map(({ args }) => args[0] ?? '')
+    .filter((network) => /^[0-9A-Fa-f:.]+(?:\/\d+)?$/.test(network));
+  if (first !== undefined && networks.length > 0) ledger.set('forwarded.trustedProxies', networks, first);
+  for (const directive of sources) ledger.changed(directive, 'its X-Forwarded-For is continued; records show the peer');
+  for (const name of ['real_ip_header', 'real_ip_recursive']) {
+    for (const directive of scope.all(name)) ledger.notNeeded(directive, 'X-Forwarded-For is what is looked at');
+  }
+}
+
+function missing(server: Directive | null, { settings }: Ledger): string[] {
+  if (server === null) return ['there is no server with listen … ssl'];
+  return settings.has('upstream.url') ? [] : [`the server of line ${server.line} has nothing that could be served`];
+}

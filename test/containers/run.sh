@@ -1,0 +1,113 @@
+#!/usr/bin/env bash
+# The image, the compose file and the pod for real, where podman is: builds, starts, calls, rotates the certificate, stops,
+# and looks at logs and exit codes. Says so and ends with 0 where there is no podman that can start a container.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+
+build_image=docker.io/library/node:24-bookworm-slim
+run_image=gcr.io/distroless/nodejs24-debian12:nonroot
+app_image=docker.io/library/node:24-slim
+image=mtls-sidecar:$(node -p "require('./package.json').version")
+scratch=$(mktemp -d)
+tls_port=18443 admin_port=18081
+
+say() { printf 'containers: %s\n' "$*"; }
+skip() { say "$*; skipped"; exit 0; }
+fail() { say "FAILED: $*"; exit 1; }
+talk() { node test/containers/talk.mjs "$@"; }
+
+# On machines without systemd podman complains about timers that it cannot make.
+podman() { command podman "$@" 2> >(grep -v -e systemd -e 'to syslog' >&2); }
+
+clean() {
+  command podman pod rm -f mtls-sidecar-test >/dev/null 2>&1 || true
+  command podman rm -f -t 0 mtls-sidecar-alone >/dev/null 2>&1 || true
+  (cd "$scratch/compose" 2>/dev/null && podman-compose -p mtlstest down >/dev/null 2>&1) || true
+  rm -rf "$scratch"
+}
+trap clean EXIT
+
+type -P podman >/dev/null || skip 'no podman here'
+for base in "$build_image" "$run_image" "$app_image"; do
+  podman image exists "$base" || podman pull -q "$base" >/dev/null || skip "no base image $base"
+done
+podman run --rm --network none --entrypoint '["node","--version"]' -e PATH=/nodejs/bin:/usr/bin "$run_image" >/dev/null ||
+  skip 'podman cannot start a container here'
+
+# $1 container, $2 what has to be in its log; ends it, with exit code 0
+stop_cleanly() {
+  podman stop -t 40 "$1" >/dev/null
+  [ "$(podman inspect "$1" --format '{{.State.ExitCode}}')" = 0 ] || fail "$1 did not end with 0"
+  podman logs "$1" >"$scratch/log" 2>&1
+  grep -q "$2" "$scratch/log" || fail "no $2 in the log of $1"
+  # Every line of the sidecar is one JSON object.
+  node -e 'require("fs").readFileSync(process.argv[1],"utf8").trim().split("\n").forEach((l) => JSON.parse(l))' "$scratch/log"
+}
+
+say 'build'
+# The format of OCI has no HEALTHCHECK.
+podman build --quiet --format docker --pull=never --network host -t "$image" . >/dev/null
+base_size=$(podman image inspect "$run_image" --format '{{.Size}}')
+layers=$(($(podman image inspect "$image" --format '{{.Size}}') - base_size))
+say "layers of our own: $((layers / 1024)) KiB"
+[ "$layers" -lt $((15 * 1024 * 1024)) ] || fail 'more than 15 MiB'
+
+say 'alone: no capabilities, read-only, any user'
+talk certificates "$scratch/certs"
+podman run -d --name mtls-sidecar-alone --network none --cap-drop=ALL --read-only --read-only-tmpfs=false \
+  --security-opt no-new-privileges --user 12345:54321 -v "$scratch/certs:/certs:ro" \
+  -e MTLS_SIDECAR_TLS_CERT=/certs/server.crt -e MTLS_SIDECAR_TLS_KEY=/certs/server.key \
+  -e MTLS_SIDECAR_CLIENT_CERT_CA=/certs/ca.crt "$image" >/dev/null
+# The probe from a container of the same network: some sandboxes let nobody enter a running one.
+probe() { podman run --rm --network container:mtls-sidecar-alone --env-file "$scratch/env" "$image" probe "$@"; }
+printf '%s\n' MTLS_SIDECAR_TLS_CERT=x MTLS_SIDECAR_TLS_KEY=x MTLS_SIDECAR_CLIENT_CERT_CA=x >"$scratch/env"
+for _ in 1 2 3 4 5 6 7 8 9 10; do probe --live >/dev/null 2>&1 && break || sleep 0.5; done
+[ "$(probe --live)" = alive ] || fail 'not alive'
+probe --ready >/dev/null 2>&1 && fail 'ready without an application'
+stop_cleanly mtls-sidecar-alone '"msg":"stopped"'
+
+say 'compose'
+if type -P podman-compose >/dev/null; then
+  mkdir "$scratch/compose"
+  cp compose.yaml "$scratch/compose"
+  talk certificates "$scratch/compose/certs"
+  export SIDECAR_PORT=$tls_port
+  (cd "$scratch/compose" && podman-compose -p mtlstest up -d --no-build) >"$scratch/compose.log" 2>&1 ||
+    { cat "$scratch/compose.log"; fail 'podman-compose up'; }
+  talk callback "$tls_port" "$scratch/compose/certs"
+  say 'compose: another certificate and CA'
+  talk certificates "$scratch/compose/certs"
+  talk taken-over "$tls_port" "$scratch/compose/certs"
+  talk callback "$tls_port" "$scratch/compose/certs"
+  stop_cleanly mtlstest_sidecar_1 '"status":200'
+  (cd "$scratch/compose" && podman-compose -p mtlstest down) >/dev/null 2>&1
+else
+  say 'no podman-compose here; skipped'
+fi
+
+say 'pod'
+mkdir -p "$scratch/settings" node_modules/.cache
+bundled=node_modules/.cache/mtls-sidecar-pod.mjs
+node_modules/.bin/rolldown --platform node --external typescript --external yaml --file "$bundled" test/containers/pod.ts >/dev/null
+node "$bundled" "$scratch/settings" "$scratch/certs" "$tls_port" "$admin_port" >"$scratch/pod.yaml"
+chmod 755 "$scratch" && chmod -R a+rX "$scratch/settings" "$scratch/certs"
+podman play kube "$scratch/pod.yaml" >"$scratch/pod.log" 2>&1 || { cat "$scratch/pod.log"; fail 'podman play kube'; }
+talk callback "$tls_port" "$scratch/certs"
+[ "$(talk admin "$admin_port" GET /livez)" = 200 ] || fail '/livez'
+[ "$(talk admin "$admin_port" GET /readyz)" = 200 ] || fail '/readyz'
+if [ "$(talk admin "$admin_port" POST /reload)" = 501 ]; then
+  say 'pod: this version does not reload; rotation skipped'
+else
+  say 'pod: another certificate and CA'
+  talk certificates "$scratch/certs"
+  [ "$(talk admin "$admin_port" POST /reload)" = 200 ] || fail '/reload'
+  talk taken-over "$tls_port" "$scratch/certs"
+  talk callback "$tls_port" "$scratch/certs"
+fi
+[ "$(talk admin "$admin_port" POST /drain)" = 202 ] || fail '/drain'
+[ "$(talk admin "$admin_port" GET /readyz)" = 503 ] || fail '/readyz while draining'
+talk callback "$tls_port" "$scratch/certs"
+stop_cleanly mtls-sidecar-test-mtls-sidecar '"msg":"draining'
+podman pod rm -f mtls-sidecar-test >/dev/null
+
+say 'all passed'

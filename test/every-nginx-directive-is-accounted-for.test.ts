@@ -1,0 +1,474 @@
+import { describe, expect, it } from 'vitest';
+import { imported, mtlsServer } from './support/nginx.js';
+
+/** What `mtlsServer` alone amounts to. */
+const BASE = {
+  'listen.port': 443,
+  'listen.host': '0.0.0.0',
+  'tls.cert': '/etc/nginx/a.crt',
+  'tls.key': '/etc/nginx/a.key',
+  'clientCert.verify': 'required',
+  'clientCert.ca': '/etc/nginx/ca.crt',
+  'upstream.url': 'http://127.0.0.1:8080',
+};
+
+const server = (lines: string, options: Parameters<typeof mtlsServer>[1] = {}) => imported(mtlsServer(lines, options));
+const location = (locationLines: string, httpLines = '') => server('', { locationLines, httpLines });
+/** A server that does not say whether it verifies. */
+const plainTls = (lines: string, http = '') =>
+  imported(`${http} server { listen 443 ssl; ssl_certificate a.crt; ssl_certificate_key a.key; ${lines} }`);
+
+describe('what is carried', () => {
+  it('is a server that verifies its callers and forwards', () => {
+    const { settings, guards, missing, report } = server('');
+    expect(settings).toEqual(BASE);
+    expect(guards()).toEqual([]);
+    expect(missing).toEqual([]);
+    expect(report.every(({ fate }) => fate === 'carried' || fate === 'not-needed')).toBe(true);
+  });
+
+  it.each<[string, Record<string, unknown>]>([
+    ['ssl_verify_depth 3;', { 'clientCert.depth': 3 }],
+    ['ssl_crl crl/ca.pem;', { 'clientCert.crl': '/etc/nginx/crl/ca.pem' }],
+    ['ssl_password_file /run/pw;', { 'tls.keyPassphraseFile': '/run/pw' }],
+    ['ssl_protocols TLSv1.2 TLSv1.3;', { 'tls.minVersion': 'TLSv1.2', 'tls.maxVersion': 'TLSv1.3' }],
+    ['ssl_protocols TLSv1.3;', { 'tls.minVersion': 'TLSv1.3', 'tls.maxVersion': 'TLSv1.3' }],
+    [
+      'ssl_protocols SSLv3 TLSv1 TLSv1.1;',
+      { 'tls.minVersion': 'TLSv1', 'tls.maxVersion': 'TLSv1.1', 'tls.legacy': true },
+    ],
+    ['ssl_ciphers HIGH:!aNULL:!MD5;', { 'tls.ciphers': 'HIGH:!aNULL:!MD5' }],
+    ['ssl_ciphers "ECDHE+AESGCM, HIGH";', { 'tls.ciphers': 'ECDHE+AESGCM:HIGH' }],
+    ['ssl_ciphers ALL:@SECLEVEL=1;', { 'tls.ciphers': 'ALL', 'tls.securityLevel': 1 }],
+    ['ssl_ciphers DEFAULT@SECLEVEL=0;', { 'tls.securityLevel': 0 }],
+    ['ssl_ciphers PROFILE=SYSTEM;', {}],
+    ['ssl_ecdh_curve X25519:prime256v1;', { 'tls.curves': 'X25519:prime256v1' }],
+    ['ssl_ecdh_curve auto;', {}],
+    ['ssl_session_timeout 1d;', { 'tls.sessions.lifetime': '24h' }],
+    ['ssl_session_tickets off;', { 'tls.sessions.resumption': false }],
+    ['client_max_body_size 20m;', { 'limits.body': '20MiB' }],
+    ['client_max_body_size 0;', { 'limits.body': 0 }],
+    ['client_header_timeout 5;', { 'limits.headTimeout': '5s' }],
+    ['client_body_timeout 10s;', { 'limits.bodyIdleTimeout': '10s' }],
+    ['large_client_header_buffers 4 16k;', { 'limits.head': '64KiB' }],
+    ['keepalive_timeout 65s 60s;', { 'limits.keepAliveTimeout': '65s' }],
+    ['keepalive_timeout 0;', { 'limits.requestsPerConnection': 1 }],
+    ['keepalive_requests 100;', { 'limits.requestsPerConnection': 100 }],
+    ['keepalive_time 30m;', { 'limits.connectionAge': '30m' }],
+    ['proxy_connect_timeout 3s;', { 'upstream.connectTimeout': '3s' }],
+    [
+      'proxy_read_timeout 120s;',
+      { 'upstream.headTimeout': '2m', 'upstream.idleTimeout': '2m', 'limits.tunnelIdleTimeout': '2m' },
+    ],
+    ['underscores_in_headers on;', { 'headers.underscores': 'keep' }],
+    ['error_page 497 =301 https://$host$request_uri;', { 'listen.plainHttp': 'redirect' }],
+    ['error_page 497 https://$host:$server_port$request_uri;', { 'listen.plainHttp': 'redirect' }],
+    [
+      'set_real_ip_from 10.0.0.0/8; set_real_ip_from 192.0.2.1; real_ip_header X-Forwarded-For;',
+      { 'forwarded.trustedProxies': ['10.0.0.0/8', '192.0.2.1'] },
+    ],
+    ['access_log off;', { 'log.access': false }],
+    ['access_log /var/log/nginx/access.log;', { 'log.access': 'combined' }],
+    ['error_log /dev/stderr debug;', { 'log.level': 'debug' }],
+    ['error_log /dev/stderr error;', {}],
+  ])('%s', (lines, settings) => {
+    const result = server(lines);
+    expect(result.settings).toEqual({ ...BASE, ...settings });
+    expect(result.guards()).toEqual([]);
+  });
+
+  it('is inherited as nginx inherits: the innermost level wins, and the others are said to be replaced', () => {
+    const result = server('client_max_body_size 2m;', {
+      httpLines: 'client_max_body_size 1m; keepalive_timeout 9s;',
+      locationLines: 'client_max_body_size 3m;',
+    });
+    expect(result.settings).toMatchObject({ 'limits.body': '3MiB', 'limits.keepAliveTimeout': '9s' });
+    expect(result.entry('client_max_body_size 1m')).toMatchObject({ fate: 'not-needed' });
+    expect(result.entry('client_max_body_size 2m')).toMatchObject({ fate: 'not-needed' });
+  });
+
+  it('takes what this version has, and says what it has not', () => {
+    const lines = 'http2 on; ssl_session_ticket_key t1; ssl_session_ticket_key t2;';
+    const without = imported(mtlsServer(lines));
+    expect(without.settings).toEqual(BASE);
+    expect(without.entry('http2')).toMatchObject({ fate: 'changed' });
+    const available = ['listen.http2', 'tls.sessions.ticketKeys'];
+    expect(imported(mtlsServer(lines), { available }).settings).toEqual({
+      ...BASE,
+      'listen.http2': true,
+      'tls.sessions.ticketKeys': ['/etc/nginx/t1', '/etc/nginx/t2'],
+    });
+  });
+});
+
+describe('addresses', () => {
+  it.each([
+    ['listen 8443 ssl;', '0.0.0.0', 8443],
+    ['listen *:8443 ssl http2 default_server;', '0.0.0.0', 8443],
+    ['listen 127.0.0.1:8443 ssl;', '127.0.0.1', 8443],
+    ['listen [::]:8443 ssl; listen 8443 ssl;', '::', 8443],
+    ['listen [::1]:8443 ssl backlog=511;', '::1', 8443],
+    ['listen 8443; ssl on;', '0.0.0.0', 8443],
+    ['listen 80; listen 8443 ssl;', '0.0.0.0', 8443],
+    // Two addresses are not widened to all.
+    ['listen 127.0.0.1:8443 ssl; listen 10.0.0.1:8443 ssl;', '127.0.0.1', 8443],
+    ['listen 8443 ssl; listen 9443 ssl;', '0.0.0.0', 8443],
+  ])('%s', (lines, host, port) => {
+    const { settings } = imported(`server { ${lines} location / { proxy_pass http://127.0.0.1; } }`);
+    expect(settings).toMatchObject({ 'listen.host': host, 'listen.port': port });
+  });
+
+  it('with the PROXY protocol are no plain ones', () => {
+    const text = 'server { listen 443 ssl proxy_protocol; location / { proxy_pass http://127.0.0.1; } }';
+    expect(imported(text).guards()).toEqual(['listen 443 ssl proxy_protocol']);
+    const ours = imported(text, { available: ['listen.proxyProtocol'] });
+    expect(ours.settings['listen.proxyProtocol']).toBe(true);
+    expect(ours.guards()).toEqual([]);
+  });
+});
+
+describe('verification', () => {
+  it.each([
+    ['', 'off'],
+    ['ssl_verify_client off;', 'off'],
+    ['ssl_verify_client on;', 'required'],
+    ['ssl_verify_client optional;', 'optional'],
+    ['ssl_verify_client optional_no_ca;', 'optional-no-ca'],
+  ])('%s', (line, verify) => {
+    expect(plainTls(`${line} location / { proxy_pass http://127.0.0.1; }`).settings['clientCert.verify']).toBe(verify);
+  });
+
+  it('trusts both files of CAs, but not the one that is there for stapling', () => {
+    expect(server('ssl_trusted_certificate more.crt;').settings['clientCert.ca']).toEqual([
+      '/etc/nginx/ca.crt',
+      '/etc/nginx/more.crt',
+    ]);
+    const stapling = server('ssl_trusted_certificate public.crt; ssl_stapling on;');
+    expect(stapling.settings['clientCert.ca']).toBe('/etc/nginx/ca.crt');
+    expect(stapling.entry('ssl_trusted_certificate')).toMatchObject({ fate: 'not-carried', isGuard: false });
+  });
+});
+
+describe('the application', () => {
+  it.each([
+    ['proxy_pass http://127.0.0.1:3000;', 'http://127.0.0.1:3000'],
+    ['proxy_pass http://127.0.0.1:3000/;', 'http://127.0.0.1:3000'],
+    ['proxy_pass http://localhost;', 'http://localhost'],
+    ['proxy_pass http://[::1]:3000;', 'http://[::1]:3000'],
+    ['proxy_pass http://unix:/run/app.sock;', 'unix:/run/app.sock'],
+    ['proxy_pass http://unix:/run/app.sock:/;', 'unix:/run/app.sock'],
+    ['proxy_pass http://127.0.0.1:3000$request_uri;', 'http://127.0.0.1:3000'],
+    ['set $app 127.0.0.1:3000; proxy_pass http://$app;', 'http://127.0.0.1:3000'],
+    ['proxy_pass http://app;', 'http://127.0.0.1:9000'],
+    ['proxy_pass http://sock;', 'unix:/run/x.sock'],
+  ])('%s', (lines, url) => {
+    const upstreams =
+      'upstream app { server 127.0.0.1:9001 down; server 127.0.0.1:9000; server 127.0.0.1:9002; keepalive 32; } upstream sock { server unix:/run/x.sock; }';
+    const result = imported(`${upstreams} server { listen 443 ssl; location / { ${lines} } }`);
+    expect(result.settings['upstream.url']).toBe(url);
+    expect(result.settings['upstream.unsafeRemote']).toBeUndefined();
+    expect(result.guards()).toEqual([]);
+  });
+
+  it('on another machine is carried, and said to be unsafe', () => {
+    const result = plainTls('location / { proxy_pass http://app:3000; }');
+    expect(result.settings).toMatchObject({ 'upstream.url': 'http://app:3000', 'upstream.unsafeRemote': true });
+    expect(result.entry('proxy_pass')?.text).toContain('UNSAFE');
+  });
+
+  it.each([
+    ['proxy_pass https://127.0.0.1:8443;', 'proxy_pass https://127.0.0.1:8443'],
+    ['proxy_pass http://127.0.0.1:3000/base/;', 'proxy_pass http://127.0.0.1:3000/base/'],
+    ['proxy_pass http://$backend;', 'proxy_pass http://$backend'],
+    ['fastcgi_pass 127.0.0.1:9000;', 'fastcgi_pass 127.0.0.1:9000'],
+    ['grpc_pass grpc://127.0.0.1:9000;', 'grpc_pass grpc://127.0.0.1:9000'],
+  ])('that cannot be had is a guard: %s', (lines, guard) => {
+    expect(plainTls(`location / { ${lines} }`).guards()).toEqual([guard]);
+  });
+
+  it('that is nowhere is missing, whatever is forced', () => {
+    expect(plainTls('location / { return 200 ok; }').missing).toHaveLength(0);
+    expect(plainTls('location / { proxy_pass https://127.0.0.1; }').missing).toHaveLength(1);
+    expect(imported('server { listen 80; }').missing).toEqual(['there is no server with listen … ssl']);
+  });
+
+  it('may be a directory, below the prefix', () => {
+    expect(plainTls('location / { root html; index index.html index.htm; }').settings).toMatchObject({
+      'upstream.url': 'file:/srv/nginx/html',
+      'upstream.index': ['index.html', 'index.htm'],
+    });
+    expect(plainTls('root /var/www/; try_files $uri $uri/ =404;').settings['upstream.url']).toBe('file:/var/www');
+    expect(plainTls('').settings['upstream.url']).toBe('file:/srv/nginx/html');
+    expect(plainTls('root /var/www; location ~ \\.php$ { fastcgi_pass unix:/run/php.sock; }').guards()).toEqual([
+      'location ~ \\.php$',
+    ]);
+    expect(plainTls('root /var/www; location ~ /\\.(?!well-known) { deny all; }').guards()).toEqual([]);
+  });
+});
+
+describe('headers for the application', () => {
+  it('become the maps of identity and of facts', () => {
+    const result = location(
+      `
+      proxy_set_header X-Verify $ssl_client_verify;
+      proxy_set_header X-DN $ssl_client_s_dn;
+      proxy_set_header X-Cert $ssl_client_escaped_cert;
+      proxy_set_header X-Serial "\${ssl_client_serial}";
+      proxy_set_header X-CN $ssl_client_s_dn_cn;
+      proxy_set_header X-Real-IP $remote_addr;
+      proxy_set_header X-Scheme $scheme;
+      proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+      proxy_set_header X-Forwarded-Proto $scheme;
+      proxy_set_header X-Request-ID $request_id;
+      proxy_set_header Upgrade $http_upgrade;
+      proxy_set_header Connection "upgrade";
+      proxy_set_header Accept-Encoding "";
+      proxy_set_header X-Env prod;
+      proxy_set_header Authorization $http_authorization;`,
+      'map $ssl_client_s_dn $ssl_client_s_dn_cn { default ""; ~(^|,)CN=(?<CN>[^,]+) $CN; }',
+    );
+    expect(result.guards()).toEqual([]);
+    expect(result.settings).toMatchObject({
+      'identity.presets': [],
+      'identity.headers': {
+        'X-Verify': 'verify',
+        'X-DN': 'subject',
+        'X-Cert': 'certPem',
+        'X-Serial': 'serial',
+        'X-CN': 'commonName',
+      },
+      'forwarded.headers': {
+        'X-Real-IP': 'remoteAddress',
+        'X-Scheme': 'scheme',
+        'Accept-Encoding': 'none',
+        'X-Env': 'text:prod',
+      },
+    });
+    expect(result.entry('proxy_set_header X-Forwarded-For')).toMatchObject({ fate: 'changed' });
+  });
+
+  it.each([
+    'proxy_set_header X-Cert $ssl_client_cert;',
+    'proxy_set_header X-Who "$ssl_client_s_dn from $remote_addr";',
+    'proxy_set_header X-Other $unknown;',
+    'proxy_set_header Host internal.example;',
+  ])('that cannot be made are guards, since callers could send them: %s', (line) => {
+    const text = mtlsServer('', { locationLines: line }).replace('proxy_set_header Host $host;', '');
+    expect(imported(text).guards()).toEqual([line.replaceAll('"', '').slice(0, -1)]);
+  });
+
+  it('keep the preset where callers get in unverified and the map does not tell', () => {
+    const lines = 'ssl_verify_client optional_no_ca; ssl_client_certificate ca.crt;';
+    const where = 'location / { proxy_pass http://127.0.0.1; proxy_set_header X-DN $ssl_client_s_dn; }';
+    expect(plainTls(lines + where).settings['identity.presets']).toEqual(['nginx']);
+  });
+});
+
+describe('what guards access and is not carried', () => {
+  it.each([
+    'deny all;',
+    'allow 10.0.0.0/8;',
+    'satisfy any;',
+    'auth_basic closed;',
+    'auth_request /auth;',
+    'limit_req zone=a;',
+    'limit_conn a 1;',
+    'ssl_ocsp on;',
+    'ssl_conf_command Options NoRenegotiation;',
+    'rewrite ^/a/(.*)$ /$1 break;',
+    'return 403;',
+    'internal;',
+    'modsecurity on;',
+    'some_module_directive on;',
+    'if ($ssl_client_s_dn ~ "CN=evil") { return 403; }',
+    'if ($ssl_client_s_dn !~* "^CN=a,") { return 403; }',
+    'if ($ssl_client_s_dn !~ "CN=a") { return 403; }',
+    'if ($ssl_client_fingerprint != "aa") { return 403; }',
+    'if ($http_x_token != "t") { return 403; }',
+    'if ($remote_addr != 10.0.0.1) { return 403; }',
+  ])('%s', (line) => {
+    expect(server('', { locationLines: line }).guards()).toHaveLength(1);
+    if (!line.startsWith('internal')) expect(server(line).guards().length).toBe(1);
+  });
+
+  it.each(['allow all;', 'satisfy all;', 'auth_basic off;', 'auth_request off;', 'ssl_ocsp off;'])(
+    'is not what is off anyway: %s',
+    (line) => {
+      expect(server('', { locationLines: line }).guards()).toEqual([]);
+    },
+  );
+});
+
+describe('conditions become allow rules', () => {
+  const allow = (lines: string, httpLines = ''): unknown => {
+    const result = server(lines, { httpLines });
+    expect(result.guards()).toEqual([]);
+    return result.settings['clientCert.allow'];
+  };
+  const refuse = (condition: string): string => `if (${condition}) { return 403; }`;
+
+  it.each<[string, unknown]>([
+    ['$ssl_client_s_dn != "CN=im.qq.com,O=Tencent"', [{ subject: 'CN=im.qq.com,O=Tencent' }]],
+    [String.raw`$ssl_client_s_dn !~ "^CN=im\.qq\.com,"`, [{ subject: 'CN=im.qq.com,**' }]],
+    ['$ssl_client_s_dn !~ ",O=Tencent$"', [{ subject: '**,O=Tencent' }]],
+    ['$ssl_client_s_dn !~ "^(CN=a|CN=b)$"', [{ subject: 'CN=a' }, { subject: 'CN=b' }]],
+    ['$ssl_client_i_dn != "CN=CA"', [{ issuer: 'CN=CA' }]],
+    ['$ssl_client_serial != 0A1B', [{ serial: '0A1B' }]],
+    ['$request_method !~ ^(GET|POST)$', [{ methods: ['GET', 'POST'] }]],
+    ['$request_method != POST', [{ methods: ['POST'] }]],
+    ['$ssl_client_verify != SUCCESS', undefined],
+    ['$scheme != https', undefined],
+  ])('if (%s)', (condition, rules) => {
+    expect(allow(refuse(condition))).toEqual(rules);
+  });
+
+  it('a map of subjects', () => {
+    const map = 'map $ssl_client_s_dn $ok { default 0; "CN=a,O=x" 1; "CN=b,O=x" 1; "CN=gone" 0; }';
+    const rules = [{ subject: 'CN=a,O=x' }, { subject: 'CN=b,O=x' }];
+    expect(allow(refuse('$ok = 0'), map)).toEqual(rules);
+    expect(allow(refuse('$ok != 1'), map)).toEqual(rules);
+    const inverse = 'map $ssl_client_s_dn $no { default yes; "CN=a,O=x" ""; "CN=b,O=x" 0; }';
+    expect(allow(refuse('$no'), inverse)).toEqual(rules);
+  });
+
+  it('a map of common names, through the map that takes them out of the subject', () => {
+    const maps = `map $ssl_client_s_dn $cn { default ""; ~(^|,)CN=(?<CN>[^,]+) $CN; }
+      map $cn $ok { default 0; im.qq.com 1; "~^(a|b)$" 1; }`;
+    expect(allow(refuse('$ok = 0'), maps)).toEqual([
+      { commonName: 'im.qq.com' },
+      { commonName: 'a' },
+      { commonName: 'b' },
+    ]);
+    expect(allow(refuse('$cn != im.qq.com'), maps)).toEqual([{ commonName: 'im.qq.com' }]);
+  });
+
+  it('all of several conditions', () => {
+    expect(allow(refuse('$ssl_client_i_dn != "CN=CA"') + refuse('$request_method != POST'))).toEqual([
+      { issuer: 'CN=CA', methods: ['POST'] },
+    ]);
+  });
+
+  it('limit_except', () => {
+    const result = location('limit_except GET POST { deny all; }');
+    expect(result.settings['clientCert.allow']).toEqual([{ methods: ['GET', 'POST', 'HEAD'] }]);
+    expect(location('limit_except GET { allow 10.0.0.1; deny all; }').guards()).toHaveLength(1);
+  });
+
+  it.each([
+    // Those who are refused are listed, not those who are admitted.
+    'map $ssl_client_s_dn $ok { default 1; "CN=evil" 0; }',
+    // An exception to a pattern.
+    'map $ssl_client_s_dn $ok { default 0; "CN=a,O=x" 0; "~^CN=a," 1; }',
+    'map $ssl_client_s_dn $ok { default 0; ~CN=a 1; }',
+    'map $ssl_client_s_dn $ok { default 0; ~*^CN=a,O=x$ 1; }',
+    'map $ssl_client_s_dn $ok { default 0; "CN=*" 1; }',
+    'map $ssl_client_s_dn $ok { default 0; "" 1; }',
+    'map $ssl_client_s_dn $ok { default 0; }',
+    'map $remote_addr $ok { default 0; 10.0.0.1 1; }',
+  ])('not exactly, not at all: %s', (httpLines) => {
+    const result = server(refuse('$ok = 0'), { httpLines });
+    expect(result.settings['clientCert.allow']).toBeUndefined();
+    expect(result.guards()).toHaveLength(1);
+  });
+
+  it('where no certificate is asked for they are lost', () => {
+    const result = plainTls(`${refuse('$request_method != POST')} location / { proxy_pass http://127.0.0.1; }`);
+    expect(result.guards()).toHaveLength(1);
+  });
+
+  it('a refusal of the unverified makes certificates required', () => {
+    for (const mode of ['optional', 'optional_no_ca']) {
+      const lines = `ssl_verify_client ${mode}; location / { ${refuse('$ssl_client_verify != SUCCESS')} proxy_pass http://127.0.0.1; }`;
+      expect(plainTls(lines).settings['clientCert.verify']).toBe('required');
+    }
+    const failed = `ssl_verify_client optional_no_ca; ${refuse('$ssl_client_verify = NONE')} location / { proxy_pass http://127.0.0.1; }`;
+    expect(plainTls(failed).guards()).toHaveLength(1);
+  });
+});
+
+describe('several locations', () => {
+  it('that the application is not behind are closed by paths', () => {
+    const result = imported(mtlsServer('location /other { root /x; }').replace('location / {', 'location /im/ {'));
+    expect(result.settings['clientCert.allow']).toEqual([{ paths: ['/im/', '/im/**'] }]);
+    expect(result.guards()).toEqual([]);
+  });
+
+  it('of one application are all its paths', () => {
+    const result = imported(
+      mtlsServer('location = /ws { proxy_pass http://127.0.0.1:8080; }').replace('location / {', 'location ^~ /im {'),
+    );
+    expect(result.settings['clientCert.allow']).toEqual([{ paths: ['/im', '/im/', '/im/**', '/ws'] }]);
+  });
+
+  it.each([
+    'location /admin { deny all; }',
+    'location = /metrics { return 403; }',
+    'location ~ ^/private { auth_basic x; proxy_pass http://127.0.0.1:8080; }',
+    'location /secure { if ($ssl_client_verify != SUCCESS) { return 403; } proxy_pass http://127.0.0.1:8080; }',
+    'location /internal { internal; }',
+  ])('that are stricter are guards: %s', (line) => {
+    expect(server(line).guards()).toHaveLength(1);
+  });
+
+  it.each([
+    'location = /favicon.ico { log_not_found off; }',
+    'location /static/ { root /srv; }',
+    'location @x { return 403; }',
+  ])('that are not are lost: %s', (line) => {
+    expect(server(line).guards()).toEqual([]);
+    expect(server(line).entry('location')?.fate).toBe('not-carried');
+  });
+});
+
+describe('several servers', () => {
+  const other = (lines: string): string =>
+    mtlsServer('server_name a.example;').replace('server {', `server { ${lines} }\n server {`);
+
+  it('for plain HTTP are left out', () => {
+    const result = imported(other('listen 80; return 301 https://$host$request_uri;'));
+    expect(result.settings).toEqual(BASE);
+    expect(result.guards()).toEqual([]);
+  });
+
+  it('that turn strangers away become the names of the one that serves', () => {
+    for (const lines of ['ssl_reject_handshake on;', 'return 444;']) {
+      const result = imported(other(`listen 443 ssl default_server; server_name _; ${lines}`));
+      expect(result.settings).toEqual({ ...BASE, 'listen.serverNames': ['a.example'] });
+      expect(result.guards()).toEqual([]);
+    }
+  });
+
+  it('that verify in another way are guards', () => {
+    const result = imported(
+      other('listen 443 ssl; server_name b.example; location / { proxy_pass http://127.0.0.1:1; }'),
+    );
+    expect(result.settings).toMatchObject({ 'listen.serverNames': ['a.example'], 'clientCert.verify': 'required' });
+    expect(result.guards()).toEqual(['server']);
+  });
+
+  it('whose names cannot be kept apart are guards', () => {
+    const text = other('listen 443 ssl; ssl_verify_client on; location / { root /x; }');
+    const result = imported(text.replace('server_name a.example;', 'server_name *.example;'));
+    expect(result.guards()).toHaveLength(1);
+  });
+});
+
+describe('the format of the log', () => {
+  it('is taken over with the variables that are known', () => {
+    const main = `log_format main '$remote_addr - $remote_user [$time_local] "$request" ' '$status $body_bytes_sent "$http_x_forwarded_for"';`;
+    const result = server('access_log /var/log/nginx/access.log main;', { httpLines: main });
+    expect(result.settings['log.format']).toBe(
+      '$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent "$http_x_forwarded_for"',
+    );
+    expect(result.entry('log_format')?.fate).toBe('carried');
+  });
+
+  it('has - for those that are not', () => {
+    const result = server('access_log logs/a.log j;', {
+      httpLines: `log_format j escape=json '{"a":"$upstream_addr","s":$status}'; log_format unused '$x';`,
+    });
+    expect(result.settings).toMatchObject({ 'log.format': '{"a":"-","s":$status}', 'log.escape': 'json' });
+    expect(result.entry('log_format j')).toMatchObject({ fate: 'changed' });
+    expect(result.entry('log_format unused')).toMatchObject({ fate: 'not-needed' });
+  });
+});

@@ -1,0 +1,97 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { startApplication, type Application } from './support/application.js';
+import { openRaw } from './support/caller.js';
+import { makePki } from './support/pki.js';
+import { startSidecar, type Sidecar } from './support/sidecar.js';
+
+const pki = makePki();
+let application: Application;
+let named: Sidecar;
+let nameless: Sidecar;
+
+beforeAll(async () => {
+  application = await startApplication();
+  const options = { pki, upstream: application.url };
+  named = await startSidecar({ ...options, settings: { 'listen.serverNames': 'im.example,Localhost' } });
+  nameless = await startSidecar(options);
+});
+
+afterAll(async () => {
+  await named.stop();
+  await nameless.stop();
+  await application.stop();
+});
+
+interface Asked {
+  /** SNI; empty for none. */
+  readonly sni: string;
+  readonly host: string;
+  readonly target?: string;
+}
+
+async function ask(sidecar: Sidecar, { sni, host, target = '/' }: Asked): Promise<number> {
+  // Whether the caller believes the server certificate under this name is no matter here.
+  const caller = await openRaw(sidecar, { servername: sni, rejectUnauthorized: false });
+  caller.socket.write(`GET ${target} HTTP/1.1\r\nHost: ${host}\r\nConnection: close\r\n\r\n`);
+  return Number((await caller.closed()).slice(9, 12));
+}
+
+describe('with listen.serverNames', () => {
+  it.each([
+    { sni: 'localhost', host: 'localhost' },
+    { sni: 'localhost', host: 'localhost:8443' },
+    { sni: 'localhost', host: 'LOCALHOST' },
+    { sni: 'LocalHost', host: 'localhost' },
+    { sni: 'localhost', host: 'localhost.' },
+    { sni: 'im.example', host: 'im.example' },
+    { sni: 'im.example', host: 'im.example', target: 'https://im.example/' },
+    // Clients of the older kind, and those that connect by address, name nobody in the handshake.
+    { sni: '', host: 'im.example' },
+    { sni: '', host: 'localhost:443' },
+  ])('is served: SNI "$sni", Host $host', async (asked) => {
+    const before = application.seen.length;
+    expect(await ask(named, asked)).toBe(200);
+    expect(application.seen.length).toBe(before + 1);
+  });
+
+  it.each([
+    { sni: 'localhost', host: 'evil.example', detail: 'Host is not one of listen.serverNames' },
+    { sni: '', host: 'evil.example', detail: 'Host is not one of listen.serverNames' },
+    { sni: '', host: '127.0.0.1', detail: 'Host is not one of listen.serverNames' },
+    { sni: '', host: '[::1]:8443', detail: 'Host is not one of listen.serverNames' },
+    { sni: 'localhost', host: 'localhost.evil.example', detail: 'Host is not one of listen.serverNames' },
+    { sni: 'localhost', host: 'sub.im.example', detail: 'Host is not one of listen.serverNames' },
+    { sni: 'localhost', host: 'im.example', detail: 'Host differs from SNI' },
+    { sni: 'im.example', host: 'localhost', detail: 'Host differs from SNI' },
+    { sni: 'evil.example', host: 'localhost', detail: 'Host differs from SNI' },
+    { sni: 'localhost', host: 'im.example', target: 'https://im.example/', detail: 'Host differs from SNI' },
+  ])('is misdirected: SNI "$sni", Host $host', async ({ detail, ...asked }) => {
+    const before = application.seen.length;
+    const misdirected = () => named.metric('mtls_sidecar_request_refusals_total{code="misdirected"}');
+    const counted = await misdirected();
+    expect(await ask(named, asked)).toBe(421);
+    expect(named.requests().at(-1)).toMatchObject({ status: 421, code: 'misdirected', detail, outcome: 'refused' });
+    expect(await misdirected()).toBe(counted + 1);
+    expect(application.seen.length).toBe(before);
+  });
+
+  it('one name in the target and another in Host is no request at all', async () => {
+    expect(await ask(named, { sni: 'localhost', host: 'localhost', target: 'https://im.example/' })).toBe(400);
+  });
+
+  it('the second request of a connection is measured as the first', async () => {
+    const caller = await openRaw(named, { servername: 'localhost' });
+    const before = application.seen.length;
+    caller.socket.write('GET /1 HTTP/1.1\r\nHost: localhost\r\n\r\n');
+    caller.socket.write('GET /2 HTTP/1.1\r\nHost: im.example\r\nConnection: close\r\n\r\n');
+    expect((await caller.closed()).match(/HTTP\/1\.1 \d+/g)).toEqual(['HTTP/1.1 200', 'HTTP/1.1 421']);
+    expect(application.seen.slice(before).map(({ url }) => url)).toEqual(['/1']);
+  });
+});
+
+it.each([
+  { sni: 'anything.example', host: 'whatever.example' },
+  { sni: '', host: '127.0.0.1:8443' },
+])('without it every name is served: SNI "$sni", Host $host', async (asked) => {
+  expect(await ask(nameless, asked)).toBe(200);
+});

@@ -1,0 +1,390 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { parseArguments } from '../src/config/arguments.js';
+import { loadConfig } from '../src/config/load.js';
+import type { Config } from '../src/config/config.js';
+import { startApplication } from './support/application.js';
+import { imageCommand } from './support/container-files.js';
+import { schemaProblems, unknownFields } from './support/kubernetes-schemas.js';
+import { render, type Fields, type Kustomization, type Resource } from './support/kustomize.js';
+import { readProjectFile } from './support/source-tree.js';
+import { startSidecar, type Sidecar } from './support/sidecar.js';
+
+const LIVES = ['native-sidecar', 'classic'] as const;
+const EXTRAS = ['cert-manager', 'prometheus', 'tencent-im'] as const;
+const SETTINGS = '/etc/mtls-sidecar';
+const CERTIFICATES = '/run/mtls-sidecar';
+
+/** The part of a container that is looked at here. */
+interface Container {
+  readonly name: string;
+  readonly image: string;
+  readonly command?: readonly string[];
+  readonly args?: readonly string[];
+  readonly restartPolicy?: string;
+  readonly ports?: readonly { readonly name: string; readonly containerPort: number }[];
+  readonly startupProbe?: Probe;
+  readonly readinessProbe?: Probe;
+  readonly livenessProbe?: Probe;
+  readonly lifecycle?: {
+    readonly preStop: { readonly exec?: { command: string[] }; readonly sleep?: { seconds: number } };
+  };
+  readonly resources: { readonly requests: Fields; readonly limits: Fields };
+  readonly securityContext: Fields;
+  readonly volumeMounts: readonly { readonly name: string; readonly mountPath: string; readonly readOnly?: boolean }[];
+  readonly env?: readonly { readonly name: string; readonly value: string }[];
+}
+
+interface Probe {
+  readonly httpGet: { readonly path: string; readonly port: string };
+  readonly timeoutSeconds?: number;
+}
+
+interface PodSpec {
+  readonly containers: readonly Container[];
+  readonly initContainers?: readonly Container[];
+  readonly terminationGracePeriodSeconds: number;
+  readonly securityContext?: Fields;
+  readonly automountServiceAccountToken?: boolean;
+  readonly volumes: readonly Fields[];
+}
+
+/** Every subset of the extras under each of the two lives. */
+const COMBINATIONS = LIVES.flatMap((life) =>
+  Array.from({ length: 2 ** EXTRAS.length }, (_, bits) => [life, ...EXTRAS.filter((_extra, at) => bits & (1 << at))]),
+);
+
+function combination(components: readonly string[]): Resource[] {
+  const kustomization: Kustomization = {
+    resources: ['base'],
+    components: components.map((name) => `components/${name}`),
+  };
+  return render('k8s', kustomization);
+}
+
+const one = (resources: readonly Resource[], kind: string): Resource => {
+  const [found, ...more] = resources.filter((resource) => resource.kind === kind);
+  if (found === undefined || more.length > 0) throw new Error(`${more.length + 1} of ${kind}`);
+  return found;
+};
+
+const podOf = (deployment: Resource): PodSpec =>
+  (deployment['spec'] as unknown as { template: { spec: PodSpec } }).template.spec;
+
+const all = ({ containers, initContainers = [] }: PodSpec): Container[] => [...initContainers, ...containers];
+
+function sidecarOf(pod: PodSpec): Container {
+  const found = all(pod).find(({ name }) => name === 'mtls-sidecar');
+  if (found === undefined) throw new Error('no sidecar');
+  return found;
+}
+
+const directory = mkdtempSync(join(tmpdir(), 'mtls-sidecar-manifests-'));
+afterAll(() => rmSync(directory, { recursive: true, force: true }));
+
+/** The settings that the container runs with: its ConfigMap, and the flags of its command line. */
+function configOf(resources: readonly Resource[]): Config {
+  const { data } = one(resources, 'ConfigMap') as unknown as { data: Record<string, string> };
+  const file = join(directory, 'sidecar.yaml');
+  writeFileSync(file, data['sidecar.yaml'] ?? '');
+  const [command, ...args] = sidecarOf(podOf(one(resources, 'Deployment'))).args ?? [];
+  expect(command).toBe('run');
+  const { file: mounted, flags } = parseArguments(args);
+  expect(mounted).toBe(`${SETTINGS}/sidecar.yaml`);
+  return loadConfig({ env: {}, file, flags });
+}
+
+describe('every combination', () => {
+  it('is as the JSON schemas of its kinds want it', () => {
+    expect(COMBINATIONS).toHaveLength(16);
+    const resources = [...COMBINATIONS.flatMap(combination), ...render('k8s'), ...render('k8s/existing')];
+    expect(resources.flatMap(schemaProblems)).toEqual([]);
+  });
+
+  it('has no field that its kind does not have', () => {
+    const fullest = [combination(['native-sidecar', ...EXTRAS]), combination(['classic', ...EXTRAS])];
+    expect(unknownFields([...fullest.flat(), ...render('k8s/existing')])).toEqual([]);
+  });
+
+  it('is judged by schemas that find something', () => {
+    const [deployment = {} as Resource] = combination(['classic']).filter(({ kind }) => kind === 'Deployment');
+    expect(schemaProblems({ ...deployment, spec: { replicas: 'two' } })).toHaveLength(1);
+    expect(unknownFields([{ ...deployment, specification: {} }])).toEqual([expect.stringContaining('specification')]);
+  });
+
+  it.each(COMBINATIONS.map((components) => [components.join(' + '), components] as const))(
+    '%s has settings that the sidecar takes',
+    (_, components) => {
+      const config = configOf(combination(components));
+      expect(config.clientCert.verify).toBe('required');
+      expect(config.upstream.address).toEqual({ kind: 'tcp', host: '127.0.0.1', port: 8080 });
+    },
+  );
+
+  it('gives no two resources the same name', () => {
+    const names = combination(['native-sidecar', ...EXTRAS]).map(({ kind, metadata }) => `${kind} ${metadata.name}`);
+    expect(new Set(names).size).toBe(names.length);
+  });
+});
+
+describe.each([
+  ...LIVES.map((life) => [life, () => combination([life])] as const),
+  ['existing', () => render('k8s/existing')] as const,
+])('the pod with the sidecar (%s)', (life, resourcesOf) => {
+  const resources = resourcesOf();
+  const pod = podOf(one(resources, 'Deployment'));
+  const sidecar = sidecarOf(pod);
+  const config = configOf(resources);
+  const portOf = (name: string) => sidecar.ports?.find((port) => port.name === name)?.containerPort;
+
+  it('opens the ports of its settings, and the Service leads to the TLS one', () => {
+    expect([portOf('mtls'), portOf('mtls-admin')]).toEqual([config.listen.port, config.admin.port]);
+    const { ports } = one(resources, 'Service')['spec'] as unknown as { ports: { targetPort: number }[] };
+    expect(ports.map(({ targetPort }) => targetPort)).toEqual([config.listen.port]);
+  });
+
+  it('probes the admin listener, which listens where the kubelet asks', () => {
+    const probes = [sidecar.startupProbe, sidecar.readinessProbe, sidecar.livenessProbe].filter(Boolean) as Probe[];
+    expect(new Set(probes.map(({ httpGet }) => httpGet.port))).toEqual(new Set(['mtls-admin']));
+    expect(config.admin.host).toBe('0.0.0.0');
+    expect(sidecar.readinessProbe?.httpGet.path).toBe('/readyz');
+    expect(sidecar.livenessProbe?.httpGet.path).toBe('/livez');
+    // Readiness tries to connect to the application.
+    expect((sidecar.readinessProbe?.timeoutSeconds ?? 1) * 1000).toBeGreaterThan(config.upstream.connectTimeout);
+  });
+
+  it('drains before it is stopped, through the command of the image', () => {
+    const command = sidecar.lifecycle?.preStop.exec?.command ?? [];
+    const { entrypoint } = imageCommand();
+    expect(command).toEqual([...entrypoint, 'drain', '--config', `${SETTINGS}/sidecar.yaml`]);
+  });
+
+  it('finds every file in a folder that is mounted read-only and whole', () => {
+    expect(JSON.stringify(resources)).not.toContain('subPath');
+    expect(sidecar.volumeMounts.map(({ mountPath, readOnly }) => [mountPath, readOnly])).toEqual([
+      [SETTINGS, true],
+      [CERTIFICATES, true],
+    ]);
+    const paths = [...JSON.stringify(pod.volumes).matchAll(/"path":"([^"]+)"/g)].map(
+      ([, path]) => `${CERTIFICATES}/${path}`,
+    );
+    expect(paths.sort()).toEqual([...config.clientCert.ca, config.tls.cert, config.tls.key].sort());
+    const map = one(resources, 'ConfigMap').metadata.name;
+    expect(map).toMatch(/^mtls-sidecar-[0-9a-f]{10}$/);
+    expect(JSON.stringify(pod.volumes)).toContain(map);
+  });
+
+  it('has time to stop: the pod waits longer than application and sidecar take', () => {
+    const app = pod.containers.find(({ name }) => name !== 'mtls-sidecar');
+    const slept = app?.lifecycle?.preStop.sleep?.seconds ?? 0;
+    const grace = config.shutdown.grace / 1000;
+    if (life === 'classic') {
+      // Both get SIGTERM at once: the application has to outlive the sidecar.
+      expect(slept).toBeGreaterThan(grace);
+      expect(config.shutdown.delay / 1000).toBeGreaterThanOrEqual(5);
+      expect(config.shutdown.delay).toBeLessThan(config.shutdown.grace);
+      expect(pod.terminationGracePeriodSeconds).toBeGreaterThan(slept + 10);
+    } else {
+      // One after the other: the application's sleep and end, then the sidecar.
+      expect(slept).toBeGreaterThanOrEqual(5);
+      expect(pod.terminationGracePeriodSeconds).toBeGreaterThan(slept + grace + 10);
+    }
+  });
+
+  it('is pinned to a version, the sidecar to that of this checkout', () => {
+    const { version } = JSON.parse(readProjectFile('package.json')) as { version: string };
+    expect(sidecar.image).toBe(`mtls-sidecar:${version}`);
+    for (const { image } of all(pod)) expect(image).toMatch(/(:(?!latest$)[\w.-]+|@sha256:[0-9a-f]{64})$/);
+  });
+
+  it('runs under the restricted standard of Pod Security', () => {
+    expect(sidecar.securityContext).toEqual({
+      runAsNonRoot: true,
+      runAsUser: 65532,
+      runAsGroup: 65532,
+      allowPrivilegeEscalation: false,
+      readOnlyRootFilesystem: true,
+      capabilities: { drop: ['ALL'] },
+      seccompProfile: { type: 'RuntimeDefault' },
+    });
+    expect(JSON.stringify(pod)).not.toMatch(/"(hostNetwork|hostPID|hostIPC|hostPath|hostPort|privileged)"/);
+  });
+
+  it('asks for what it needs, and takes no more memory than that', () => {
+    expect(sidecar.resources.requests).toEqual({ cpu: expect.any(String), memory: expect.any(String) });
+    expect(Object.keys(sidecar.resources.limits)).toEqual(['memory']);
+    const most = Number.parseInt(sidecar.resources.limits['memory'] as string, 10);
+    // 64 KiB for each connection that is let in, beside the process itself.
+    expect(most).toBeGreaterThan(128 + (config.limits.connections * 64) / 1024);
+  });
+});
+
+describe('the two lives', () => {
+  const [native, classic] = LIVES.map((life) => podOf(one(combination([life]), 'Deployment'))) as [PodSpec, PodSpec];
+
+  it('differ in nothing but order and clocks', () => {
+    const { restartPolicy, startupProbe, args, ...sameOfNative } = sidecarOf(native);
+    const { args: classicArgs = [], ...sameOfClassic } = sidecarOf(classic);
+    expect(sameOfNative).toEqual(sameOfClassic);
+    expect(classicArgs.slice(0, args?.length)).toEqual(args);
+    expect([restartPolicy, startupProbe?.httpGet.path]).toEqual(['Always', '/livez']);
+    expect(native.volumes).toEqual(classic.volumes);
+  });
+
+  it('native: an init container that starts before the application and does not wait for it', () => {
+    expect(native.initContainers?.map(({ name }) => name)).toEqual(['mtls-sidecar']);
+    expect(native.containers.map(({ name }) => name)).toEqual(['app']);
+  });
+
+  it('classic: one container of two', () => {
+    expect(classic.initContainers).toBeUndefined();
+    expect(classic.containers.map(({ name }) => name).sort()).toEqual(['app', 'mtls-sidecar']);
+  });
+});
+
+describe('the base', () => {
+  const resources = combination(['native-sidecar']);
+  const config = configOf(resources);
+  const deployment = one(resources, 'Deployment');
+  const pod = podOf(deployment);
+
+  it('leaves two ports open: TLS to everybody, the admin listener to Prometheus', () => {
+    const { ingress, policyTypes } = one(resources, 'NetworkPolicy')['spec'] as Fields;
+    expect(policyTypes).toEqual(['Ingress']);
+    expect(ingress).toEqual([
+      { ports: [{ port: config.listen.port }] },
+      {
+        from: [{ namespaceSelector: { matchLabels: { 'kubernetes.io/metadata.name': 'monitoring' } } }],
+        ports: [{ port: config.admin.port }],
+      },
+    ]);
+  });
+
+  it('selects its own pods everywhere', () => {
+    const labels = { 'app.kubernetes.io/name': 'app' };
+    const { selector, template } = deployment['spec'] as unknown as { selector: Fields; template: Resource };
+    expect(template.metadata.labels).toEqual(labels);
+    expect(selector).toEqual({ matchLabels: labels });
+    expect((one(resources, 'Service')['spec'] as Fields)['selector']).toEqual(labels);
+    expect((one(resources, 'PodDisruptionBudget')['spec'] as Fields)['selector']).toEqual({ matchLabels: labels });
+    expect((one(resources, 'NetworkPolicy')['spec'] as Fields)['podSelector']).toEqual({ matchLabels: labels });
+  });
+
+  it('gives the pod no token, no root and the default seccomp profile', () => {
+    expect(pod).toMatchObject({
+      automountServiceAccountToken: false,
+      enableServiceLinks: false,
+      securityContext: { runAsNonRoot: true, seccompProfile: { type: 'RuntimeDefault' } },
+    });
+  });
+
+  it('binds the application to loopback', () => {
+    expect(pod.containers[0]?.command?.join(' ')).toMatch(/listen\(8080, '127\.0\.0\.1'\)/);
+    expect(pod.containers[0]?.ports).toBeUndefined();
+  });
+
+  it('never goes below its replicas in a rollout', () => {
+    expect(deployment['spec']).toMatchObject({
+      replicas: 2,
+      strategy: { rollingUpdate: { maxUnavailable: 0, maxSurge: 1 } },
+    });
+  });
+
+  it('is what kubectl apply -k k8s brings, with the native sidecar', () => {
+    expect(render('k8s')).toEqual(resources);
+  });
+
+  it('names each component that there is', () => {
+    const file = readProjectFile('k8s/kustomization.yaml');
+    for (const component of [...LIVES, ...EXTRAS]) expect(file).toContain(`components/${component}\n`);
+  });
+});
+
+describe('the patch for an existing Deployment', () => {
+  const resources = render('k8s/existing');
+  const pod = podOf(one(resources, 'Deployment'));
+  const web = pod.containers.find(({ name }) => name === 'web');
+
+  it('leaves the application as it is, but on loopback and with a moment before its end', () => {
+    expect(pod.containers).toHaveLength(1);
+    expect(web?.env).toEqual([
+      { name: 'PORT', value: '8080' },
+      { name: 'HOST', value: '127.0.0.1' },
+    ]);
+    expect(web?.command?.[0]).toBe('node');
+  });
+
+  it('closes the old way in', () => {
+    const { ports } = one(resources, 'Service')['spec'] as Fields;
+    expect(ports).toEqual([{ name: 'https', port: 443, targetPort: 8443 }]);
+  });
+
+  it('has the settings of the base', () => {
+    expect(readProjectFile('k8s/existing/sidecar.yaml')).toBe(readProjectFile('k8s/base/sidecar.yaml'));
+  });
+});
+
+describe('the component tencent-im', () => {
+  const [plain, im] = [configOf(combination(['classic'])), configOf(combination(['classic', 'tencent-im']))];
+
+  it('narrows the settings of the base, and keeps the rest', () => {
+    const { clientCert, upstream, ...rest } = im;
+    expect(clientCert).toEqual({ ...plain.clientCert, allow: [{ methods: ['POST'] }] });
+    expect(upstream).toEqual({ ...plain.upstream, headTimeout: 2_000 });
+    const { clientCert: _, upstream: __, ...same } = plain;
+    expect(rest).toEqual(same);
+  });
+});
+
+describe('the component cert-manager', () => {
+  const resources = combination(['native-sidecar', 'cert-manager']);
+
+  it('makes the Secret and the ConfigMap that the pod mounts', () => {
+    const { secretName } = one(resources, 'Certificate')['spec'] as Fields;
+    const volumes = JSON.stringify(podOf(one(resources, 'Deployment')).volumes);
+    expect(volumes).toContain(`"secret":{"name":"${secretName as string}"`);
+    const bundle = one(resources, 'Bundle');
+    expect(volumes).toContain(`"configMap":{"name":"${bundle.metadata.name}"`);
+    expect(bundle['spec']).toMatchObject({ target: { configMap: { key: 'ca.crt' } } });
+  });
+});
+
+describe('what the manifests ask of a running sidecar', () => {
+  let sidecar: Sidecar;
+  let stop: () => Promise<void>;
+  beforeAll(async () => {
+    const application = await startApplication();
+    sidecar = await startSidecar({ upstream: application.url });
+    stop = async () => {
+      await sidecar.stop();
+      await application.stop();
+    };
+  });
+  afterAll(() => stop());
+  afterEach(() => expect(sidecar.app.phase).toBe('ready'));
+
+  it('is there: the paths of the probes and of the metrics', async () => {
+    const text = JSON.stringify(combination(['native-sidecar', ...EXTRAS]));
+    const paths = new Set([...text.matchAll(/"path":"(\/[^"]+)"/g)].map(([, path = '']) => path));
+    expect([...paths].sort()).toEqual(['/livez', '/metrics', '/readyz']);
+    for (const path of paths) expect((await sidecar.admin(path)).status, path).toBe(200);
+  });
+
+  it('is there: every metric of the alerts, with its labels', async () => {
+    const rules = JSON.stringify(one(combination(['native-sidecar', 'prometheus']), 'PrometheusRule'));
+    const exposed = (await sidecar.admin('/metrics')).body;
+    const names = new Set(rules.match(/mtls_sidecar_\w+/g));
+    expect(names.size).toBeGreaterThan(5);
+    for (const name of names) expect(exposed, name).toContain(`\n# TYPE ${name} `);
+    expect(exposed).toMatch(/mtls_sidecar_handshakes_total\{result="refused",reason="/);
+    expect(exposed).toMatch(/mtls_sidecar_request_refusals_total\{code="upstream_/);
+    expect(exposed).toMatch(/mtls_sidecar_ca_expiry_seconds\{[^}]*subject="/);
+  });
+
+  it('scrapes the port that the pod names', () => {
+    const { podMetricsEndpoints } = one(combination(['classic', 'prometheus']), 'PodMonitor')['spec'] as Fields;
+    expect(podMetricsEndpoints).toEqual([{ port: 'mtls-admin', path: '/metrics', interval: '30s' }]);
+  });
+});

@@ -11,7 +11,7 @@ import type { Trust } from './listen/admission.js';
 import { Entrance } from './listen/entrance.js';
 import { KnownPaths } from './listen/known-paths.js';
 import { Listener } from './listen/listener.js';
-import { createAccessLog } from './observe/access-log.js';
+import { accessForm, createAccessLog } from './observe/access-log.js';
 import { Activity } from './observe/activity.js';
 import { createObserver } from './observe/create-observer.js';
 import { createLog, type Log } from './observe/log.js';
@@ -107,7 +107,7 @@ function createReporting(parts: {
   readonly options: AppOptions;
 }): Reporting {
   const { config, upstream, state, options } = parts;
-  const { level, pretty, access } = config.log;
+  const { level, pretty } = config.log;
   const log = createLog({ level, pretty, ...(options.logTo === undefined ? {} : { destination: options.logTo }) });
   const activity = new Activity();
   const metrics = createMetrics({
@@ -119,13 +119,18 @@ function createReporting(parts: {
     droppedLines: () => log.dropped(),
   });
   const refusals = createRefusals();
-  const accessLog = access === false ? null : createAccessLog(access === true ? 'json' : access, log);
+  const form = accessForm(config.log);
+  const accessLog = form === null ? null : createAccessLog(form, log);
   const observer = createObserver({ log, metrics, refusals, access: accessLog, activity });
   return { log, metrics, refusals, activity, observer };
 }
 
 /** What connections are judged by, made from one set of credentials. */
-export function createTrust({ config, credentials }: Loaded, ticketSecret: Buffer): Trust {
+export function createTrust(
+  { config, credentials }: Loaded,
+  ticketSecret: Buffer,
+  knownPaths: KnownPaths = new KnownPaths(),
+): Trust {
   const { verify, depth, purpose, crlExpired, allow } = config.clientCert;
   const { crls } = credentials;
   return {
@@ -142,7 +147,7 @@ export function createTrust({ config, credentials }: Loaded, ticketSecret: Buffe
       anchors: credentials.cas.map(({ certificate }) => certificate),
       revocation: crls.length > 0 ? createRevocationCheck(crls) : () => null,
       readsCrls: crlExpired === 'warn',
-      knownPaths: new KnownPaths(),
+      knownPaths,
     },
     allow: compileAllowList(allow),
   };
@@ -310,11 +315,13 @@ class RunningApp implements App {
   private apply(loaded: Loaded): void {
     const { state, entrance, ticketSecret } = this.parts;
     const before = trustDigest(state.config, state.credentials);
-    state.trust = createTrust(loaded, ticketSecret);
+    const changed = trustDigest(loaded.config, loaded.credentials) !== before;
+    // Sessions outlive a reload that leaves trust as it is, and with them the chains that they do not carry.
+    state.trust = createTrust(loaded, ticketSecret, changed ? new KnownPaths() : state.trust.policy.knownPaths);
     state.config = loaded.config;
     state.credentials = loaded.credentials;
     this.log.level = loaded.config.log.level;
-    if (trustDigest(loaded.config, loaded.credentials) !== before) entrance.reconsider();
+    if (changed) entrance.reconsider();
   }
 
   private reportReload({ result, message }: ReloadOutcome): void {

@@ -2,6 +2,9 @@
 import { createRequire } from 'node:module';
 import { runCommandLine } from './commands/command-line.js';
 
+// http-proxy uses util._extend. Its users cannot change that, and a warning in the log of a proxy frightens them.
+process.noDeprecation = true;
+
 // Whoever reads the output may stop (`| head`): that ends the reading, not the program.
 process.stdout.on('error', () => undefined);
 

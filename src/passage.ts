@@ -202,6 +202,7 @@ export class Passage implements RelayOptions, TunnelObserver {
       host: this.screened?.host ?? null,
       referer: headerOf(request.rawHeaders, 'referer'),
       userAgent: headerOf(request.rawHeaders, 'user-agent'),
+      rawHeaders: request.rawHeaders,
       startedAt: this.startedAt,
       durationMs: performance.now() - this.startedTick,
       upstreamMs: headAt === null ? null : headAt - this.forwardedTick,

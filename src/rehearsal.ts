@@ -61,10 +61,13 @@ export interface RuleOutcome {
   readonly failing: readonly string[];
 }
 
-/** A header as the application would see it; a null value depends on the connection of the caller. */
+/** A header as the application would see it. */
 export interface SeenHeader {
   readonly name: string;
+  /** Null when it is hidden. */
   readonly value: string | null;
+  /** It depends on the connection, or is a text out of the settings, which may be a password for the application. */
+  readonly hidden: 'connection' | 'forwarded.headers' | null;
 }
 
 /** What would become of the caller. */
@@ -271,15 +274,23 @@ function headersFor(identity: PeerIdentity, config: Config, { now }: AbsentCalle
       source: { remoteAddress, localPort: config.listen.port === 0 ? port : config.listen.port, trusted: false },
       identityHeaders: identityHeaders({ ...identity, tls }, now),
     });
-  const headers = agreement(seenUnder(ONE), seenUnder(OTHER));
+  const headers = agreement(seenUnder(ONE), seenUnder(OTHER), textHeaders(config));
   return { headers, omitted: [...omitted].map(([header, why]) => ({ header, why })) };
 }
 
-function agreement(one: readonly string[], other: readonly string[]): SeenHeader[] {
-  return one.flatMap((name, index) => {
+function agreement(one: readonly string[], other: readonly string[], texts: ReadonlySet<string>): SeenHeader[] {
+  return one.flatMap((name, index): SeenHeader[] => {
+    if (index % 2 === 1) return [];
     const value = one[index + 1] ?? '';
-    return index % 2 === 0 ? [{ name, value: value === other[index + 1] ? value : null }] : [];
+    if (texts.has(name.toLowerCase())) return [{ name, value: null, hidden: 'forwarded.headers' }];
+    if (value !== other[index + 1]) return [{ name, value: null, hidden: 'connection' }];
+    return [{ name, value, hidden: null }];
   });
+}
+
+function textHeaders({ forwarded }: Config): ReadonlySet<string> {
+  const texts = Object.entries(forwarded.headers).filter(([, fact]) => fact.startsWith('text:'));
+  return new Set(texts.map(([name]) => name.toLowerCase()));
 }
 
 function headOf({ listen }: Config, { method, target }: { readonly method: string; readonly target: string }) {

@@ -64,7 +64,10 @@ describe('502 upstream_protocol for an answer that is no HTTP:', () => {
     ['HTTP/0.9', '<html>hello</html>'],
     ['a status of letters', 'HTTP/1.1 abc OK\r\n\r\n'],
     ['a head that ends in the middle of a name', 'HTTP/1.1 200 OK\r\nBad Name: x\r\n\r\n'],
-    ['both framings', 'HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n'],
+    [
+      'both framings',
+      'HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n',
+    ],
     ['two lengths', 'HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd'],
     ['a length that is no number', 'HTTP/1.1 200 OK\r\nContent-Length: -3\r\n\r\nabc'],
     ['a 101 unasked', 'HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n'],

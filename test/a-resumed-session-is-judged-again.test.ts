@@ -3,7 +3,17 @@ import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest
 import type { SecureVersion } from 'node:tls';
 import { startApplication, valuesOf, type Application } from './support/application.js';
 import { openRaw, type Identity } from './support/caller.js';
-import { chainPem, generateKeys, issueClient, makePki, type Issued } from './support/pki.js';
+import {
+  chainPem,
+  generateKeys,
+  issueClient,
+  issueServer,
+  makePki,
+  temporaryDirectory,
+  writePem,
+  writePki,
+  type Issued,
+} from './support/pki.js';
 import { startSidecar, type Sidecar } from './support/sidecar.js';
 
 const MINUTE = 60_000;
@@ -203,6 +213,21 @@ describe.each(['TLSv1.2', 'TLSv1.3'] as const)('with %s', (version) => {
     expect(await visit(off, { as: honest, version, session })).toMatchObject({ status: 200, reused: false });
     expect(reusedHeader()).toEqual(['.']);
   });
+});
+
+it.each(['TLSv1.2', 'TLSv1.3'] as const)('a renewed server certificate costs no %s session', async (version) => {
+  const directory = temporaryDirectory();
+  const files = writePki(directory.path, pki);
+  const own = { 'tls.cert': files.cert, 'tls.key': files.key, 'reload.interval': '1h' };
+  const sidecar = await start({ 'clientCert.depth': '2', ...own });
+  const { session } = await visit(sidecar, { as: deep, version });
+  const before = told();
+  writePem(directory.path, 'server.pem', issueServer(ca, { keys: pki.server.keys }).certPem);
+  expect((await sidecar.admin('/reload', 'POST')).status).toBe(200);
+  await sidecar.logged(({ msg }) => msg === 'reloaded');
+  expect(await visit(sidecar, { as: deep, version, session })).toMatchObject({ status: 200, reused: true });
+  expect(told()).toEqual(before);
+  directory.remove();
 });
 
 it('a caller cannot change its certificate within a TLS 1.2 connection', async () => {

@@ -71,7 +71,11 @@ describe('a WebSocket', () => {
 
   it('brings the verified identity, and none that the caller made up', async () => {
     const forged = { 'x-ssl-client-cn': 'root', X_SSL_Client_CN: 'root', 'x-forwarded-for': '1.2.3.4' };
-    const socket = openSocket('/who', { ...forged, connection: 'Upgrade, X-SSL-Client-Verify', 'x-request-id': 'mine' });
+    const socket = openSocket('/who', {
+      ...forged,
+      connection: 'Upgrade, X-SSL-Client-Verify',
+      'x-request-id': 'mine',
+    });
     const [response] = (await once(socket, 'upgrade')) as [IncomingMessage];
     expect(response.headers['x-request-id']).toBe('mine');
     const { rawHeaders } = heads.find(({ url }) => url === '/who') as IncomingMessage;
@@ -218,7 +222,9 @@ describe('any other protocol', () => {
   describe('that the application does not switch to', () => {
     it('leaves the caller with its answer, chunks framed anew', async () => {
       onUpgrade = (socket) =>
-        socket.write('HTTP/1.1 426 Upgrade Required\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n');
+        socket.write(
+          'HTTP/1.1 426 Upgrade Required\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n',
+        );
       const answer = await call(sidecar, { path: '/chunked', headers: { connection: 'Upgrade', upgrade: 'echo' } });
       expect(answer).toMatchObject({ status: 426, body: 'abcde' });
       expect(answer.headers).toMatchObject({ connection: 'close', 'transfer-encoding': 'chunked' });
@@ -276,7 +282,13 @@ describe('any other protocol', () => {
       expect(answer).toMatch(new RegExp(`^HTTP/1\\.1 ${status} `));
       expect(answer).toMatch(/\r\nConnection: close\r\n/);
       expect(answer).toContain(`<code>${code}</code>`);
-      expect(await recordOf(sidecar, path)).toMatchObject({ status, code, outcome: 'refused', bytesIn: 0, bytesOut: 0 });
+      expect(await recordOf(sidecar, path)).toMatchObject({
+        status,
+        code,
+        outcome: 'refused',
+        bytesIn: 0,
+        bytesOut: 0,
+      });
       expect(await refusalsOf(sidecar, code)).toBe(before + 1);
     });
   });
@@ -306,7 +318,12 @@ describe('any other protocol', () => {
     upstream.resume();
     caller.socket.destroy();
     await once(upstream, 'close');
-    expect(await recordOf(sidecar, '/vanish-after')).toMatchObject({ status: 101, outcome: 'ok', bytesIn: 0, bytesOut: 0 });
+    expect(await recordOf(sidecar, '/vanish-after')).toMatchObject({
+      status: 101,
+      outcome: 'ok',
+      bytesIn: 0,
+      bytesOut: 0,
+    });
   });
 
   it('breaks for the caller when the application breaks it', async () => {

@@ -1,4 +1,6 @@
+import { X509Certificate } from 'node:crypto';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { pathToAnchor } from '../src/listen/chain.js';
 import { startApplication, valuesOf, type Application } from './support/application.js';
 import { call, type CallOptions } from './support/caller.js';
 import {
@@ -160,5 +162,15 @@ describe('refused', () => {
 
   function byPinned(): Issued {
     return issueClient(createAuthority({ subject: [['CN', 'pinned']], keys }), { keys: generateKeys() });
+  }
+});
+
+it('of roots with one name, the path leads to the one that signed', () => {
+  const subject = [['CN', 'Root']] as const;
+  const roots = Array.from({ length: 3 }, () => createAuthority({ subject, keyIdentifiers: false }));
+  const anchors = roots.map(({ certDer }) => new X509Certificate(certDer));
+  for (const [index, root] of roots.entries()) {
+    const leaf = new X509Certificate(issueClient(root, { keys, keyIdentifiers: false }).certDer);
+    expect(pathToAnchor(leaf, { presented: [], anchors, now: Date.now() })).toEqual([anchors[index]]);
   }
 });

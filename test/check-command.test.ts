@@ -1,7 +1,8 @@
 import { chmodSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeEach, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { check } from '../src/commands/check.js';
+import { startApplication, type Application } from './support/application.js';
 import { createAuthority, generateKeys, issueServer, selfSigned, temporaryDirectory, writePem } from './support/pki.js';
 
 const DAY = 24 * 3_600_000;
@@ -10,6 +11,12 @@ const keys = generateKeys();
 const root = createAuthority({ subject: [['CN', 'Root']], notAfter: now + 900 * DAY });
 const roots: { remove(): void }[] = [];
 let dir = '';
+let application: Application;
+
+beforeAll(async () => {
+  application = await startApplication();
+});
+afterAll(() => application.stop());
 
 beforeEach(() => {
   const fresh = temporaryDirectory();
@@ -29,7 +36,12 @@ function serve(options: Parameters<typeof issueServer>[1]): void {
 }
 
 async function run(settings: Readonly<Record<string, string>> = {}, colour = false) {
-  const files = { 'tls.cert': 'server.pem', 'tls.key': 'server.key', 'clientCert.ca': 'ca.pem' };
+  const files = {
+    'tls.cert': 'server.pem',
+    'tls.key': 'server.key',
+    'clientCert.ca': 'ca.pem',
+    'upstream.url': application.url,
+  };
   const argv = Object.entries({ ...files, ...settings }).map(([name, value]) => {
     return `--${name}=${/\.(pem|key|crl|txt)$/.test(value) ? join(dir, value) : value}`;
   });

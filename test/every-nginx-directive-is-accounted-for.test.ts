@@ -251,10 +251,20 @@ describe('headers for the application', () => {
     'proxy_set_header X-Cert $ssl_client_cert;',
     'proxy_set_header X-Who "$ssl_client_s_dn from $remote_addr";',
     'proxy_set_header X-Other $unknown;',
+    'proxy_set_header Range none;',
     'proxy_set_header Host internal.example;',
   ])('that cannot be made are guards, since callers could send them: %s', (line) => {
     const text = mtlsServer('', { locationLines: line }).replace('proxy_set_header Host $host;', '');
     expect(imported(text).guards()).toEqual([line.replaceAll('"', '').slice(0, -1)]);
+  });
+
+  it('are not taken from a variable that an if changes', () => {
+    const lines = 'set $role admin; if ($ssl_client_verify != SUCCESS) { set $role guest; }';
+    const result = location(`${lines} proxy_set_header X-Role $role;`);
+    expect(result.guards()).toEqual(['proxy_set_header X-Role $role']);
+    expect(location('set $s $scheme; proxy_set_header X-S $s;').settings['forwarded.headers']).toEqual({
+      'X-S': 'scheme',
+    });
   });
 
   it('keep the preset where callers get in unverified and the map does not tell', () => {
@@ -286,6 +296,9 @@ describe('what guards access and is not carried', () => {
     'if ($ssl_client_fingerprint != "aa") { return 403; }',
     'if ($http_x_token != "t") { return 403; }',
     'if ($remote_addr != 10.0.0.1) { return 403; }',
+    'if ($ssl_client_verify != SUCCESS) { rewrite ^ /login; }',
+    'if ($request_method = OPTIONS) { return 204; }',
+    'if (-f /maintenance) { return 503; }',
   ])('%s', (line) => {
     expect(server('', { locationLines: line }).guards()).toHaveLength(1);
     if (!line.startsWith('internal')) expect(server(line).guards().length).toBe(1);
@@ -365,6 +378,8 @@ describe('conditions become allow rules', () => {
     'map $ssl_client_s_dn $ok { default 0; "" 1; }',
     'map $ssl_client_s_dn $ok { default 0; }',
     'map $remote_addr $ok { default 0; 10.0.0.1 1; }',
+    // The name counts only where the unit is right.
+    'map $ssl_client_s_dn $cn { default ""; ~CN=(?<CN>[^,]+),OU=admins $CN; } map $cn $ok { default 0; a 1; }',
   ])('not exactly, not at all: %s', (httpLines) => {
     const result = server(refuse('$ok = 0'), { httpLines });
     expect(result.settings['clientCert.allow']).toBeUndefined();
@@ -406,6 +421,8 @@ describe('several locations', () => {
     'location ~ ^/private { auth_basic x; proxy_pass http://127.0.0.1:8080; }',
     'location /secure { if ($ssl_client_verify != SUCCESS) { return 403; } proxy_pass http://127.0.0.1:8080; }',
     'location /internal { internal; }',
+    'location /odd { some_auth_module on; proxy_pass http://127.0.0.1:8080; }',
+    'location /nested { location /nested/x { deny all; } proxy_pass http://127.0.0.1:8080; }',
   ])('that are stricter are guards: %s', (line) => {
     expect(server(line).guards()).toHaveLength(1);
   });

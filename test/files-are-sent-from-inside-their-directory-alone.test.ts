@@ -1,8 +1,18 @@
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, renameSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readlinkSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { begin, call, sendRaw } from './support/caller.js';
+import { begin, call, openRaw, sendRaw } from './support/caller.js';
 import { temporaryDirectory } from './support/pki.js';
 import { startSidecar, type Sidecar } from './support/sidecar.js';
 
@@ -201,6 +211,24 @@ it('a file that shrinks while it is sent breaks the connection instead of lookin
     });
   });
   expect(failed).toBe('broken');
+});
+
+it.skipIf(!existsSync('/proc/self/fd'))('a caller who goes away leaves no file open', async () => {
+  const open = () =>
+    readdirSync('/proc/self/fd').filter((fd) => {
+      try {
+        return readlinkSync(`/proc/self/fd/${fd}`).endsWith('/large.bin');
+      } catch {
+        return false;
+      }
+    });
+  const caller = await openRaw(sidecar);
+  caller.socket.write('GET /large.bin?left HTTP/1.1\r\nHost: localhost\r\n\r\n');
+  await caller.receive(/200 OK/);
+  caller.socket.pause();
+  caller.socket.destroy();
+  expect(await sidecar.logged(({ path }) => path === '/large.bin?left')).toMatchObject({ outcome: 'caller_aborted' });
+  await expect.poll(open).toEqual([]);
 });
 
 it('the readiness is that of the directory', async () => {

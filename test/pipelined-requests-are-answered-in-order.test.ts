@@ -44,10 +44,13 @@ describe('pipelined requests', () => {
       open += 1;
       most = Math.max(most, open);
       // The first ones are the slowest: sent all at once they would be answered in reverse.
-      setTimeout(() => {
-        open -= 1;
-        response.end(JSON.stringify(url));
-      }, Math.max(0, 40 - application.seen.length * 4));
+      setTimeout(
+        () => {
+          open -= 1;
+          response.end(JSON.stringify(url));
+        },
+        Math.max(0, 40 - application.seen.length * 4),
+      );
     };
     const wanted = Array.from({ length: 30 }, (_, index) => `/ordered/${index}`);
     const caller = await openRaw(sidecar);
@@ -80,7 +83,12 @@ describe('pipelined requests', () => {
     const broken = 'GET /broken HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n';
     const received = await sendRaw(sidecar, get('/good/1') + get('/good/2') + get('/good/3') + broken + get('/behind'));
     expect(paths(received)).toEqual(['/good/1', '/good/2', '/good/3']);
-    expect([...received.matchAll(/HTTP\/1\.1 (\d+)/g)].map(([, status]) => status)).toEqual(['200', '200', '200', '400']);
+    expect([...received.matchAll(/HTTP\/1\.1 (\d+)/g)].map(([, status]) => status)).toEqual([
+      '200',
+      '200',
+      '200',
+      '400',
+    ]);
     expect(application.seen.map(({ url }) => url)).toEqual(['/good/1', '/good/2', '/good/3']);
   });
 

@@ -88,8 +88,8 @@ it('what an ingress controller generates', () => {
   const { config, guards, report } = load('ingress');
   // A pattern that is not anchored: CN=callbacks-of-somebody-else matches, too.
   expect(guards).toEqual([
-    '75 if ($ssl_client_s_dn !~ CN=callbacks)',
-    '86 proxy_set_header X-Original-Forwarded-For $http_x_forwarded_for',
+    '74 if ($ssl_client_s_dn !~ CN=callbacks)',
+    '85 proxy_set_header X-Original-Forwarded-For $http_x_forwarded_for',
   ]);
   expect(config).toMatchObject({
     clientCert: { verify: 'required', allow: [] },
@@ -101,7 +101,10 @@ it('what an ingress controller generates', () => {
         'ssl-client-issuer-dn': 'issuer',
       },
     },
-    forwarded: { trustedProxies: ['10.0.0.0/8'], headers: { 'X-Real-IP': 'remoteAddress', Proxy: 'none' } },
+    forwarded: {
+      trustedProxies: ['10.0.0.0/8'],
+      headers: { 'X-Real-IP': 'remoteAddress', 'X-Scheme': 'scheme', Proxy: 'none' },
+    },
   });
   const unknown = report.find(({ directive }) => directive.startsWith('log_format'))?.text;
   expect(unknown).toContain('$upstream_response_time');

@@ -1,10 +1,12 @@
-import { describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import { createAccessLog } from '../src/observe/access-log.js';
 import { createObserver } from '../src/observe/create-observer.js';
 import { createMetrics } from '../src/observe/metrics.js';
 import { createPacing } from '../src/observe/pacing.js';
 import { createRefusals } from '../src/observe/refusals.js';
 import { aConnection, aRecord, aRefusal, collectingLog } from './support/observed.js';
+
+afterEach(() => vi.useRealTimers());
 
 const START = Date.parse('2026-01-01T00:00:00Z');
 
@@ -145,6 +147,30 @@ describe('refusals of one address in a flood', () => {
     observer.connectionRefused(aRefusal());
     expect(lines().at(-1)).toMatchObject({ msg: 'connection refused', withheld: 800 });
     expect(await metrics.render()).toContain('reason="untrusted_issuer"} 1002');
+  });
+
+  it('are summed up a minute later, even when no further one comes', () => {
+    vi.useFakeTimers();
+    const { observer, lines } = setUp();
+    for (let i = 0; i < 250; i += 1) observer.connectionRefused(aRefusal());
+    vi.advanceTimersByTime(59_000);
+    expect(lines()).toHaveLength(200);
+    vi.advanceTimersByTime(1_000);
+    const summary = { msg: 'connection refusals not logged one by one', address: '192.0.2.9', withheld: 50 };
+    expect(lines().slice(200)).toMatchObject([summary]);
+    vi.advanceTimersByTime(600_000);
+    expect(lines()).toHaveLength(201);
+    observer.connectionRefused(aRefusal());
+    vi.advanceTimersByTime(60_000);
+    expect(lines().slice(201)).toMatchObject([{ ...summary, withheld: 1 }]);
+  });
+
+  it('cannot be spread over the addresses of one IPv6 network', () => {
+    const { observer, lines } = setUp();
+    for (let i = 1; i <= 300; i += 1) observer.connectionRefused(aRefusal({ remoteAddress: `2001:db8::${i}:1` }));
+    expect(lines()).toHaveLength(200);
+    observer.connectionRefused(aRefusal({ remoteAddress: '2001:db8:0:1::1' }));
+    expect(lines()).toHaveLength(201);
   });
 
   it('are remembered for a bounded number of addresses, and the forgotten reported', () => {

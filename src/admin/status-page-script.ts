@@ -47,7 +47,7 @@ function span(milliseconds) {
   const length = Math.abs(milliseconds);
   const [unit, size] = UNITS.find(([, size]) => length >= size) || UNITS[3];
   const count = Math.floor(length / size);
-  return count + ' ' + unit + (count === 1 ? '' : 's');
+  return counted(count, unit);
 }
 
 function ago(time, now) {
@@ -70,9 +70,14 @@ function figure(number) {
   return number >= 100 || Number.isInteger(number) ? String(Math.round(number)) : number.toPrecision(2);
 }
 
-function grade(left) {
-  if (left <= 7 * DAY) return 'bad';
-  return left <= 30 * DAY ? 'warn' : 'good';
+function counted(number, noun) {
+  return number + ' ' + noun + (number === 1 ? '' : 's');
+}
+
+// A certificate that lives for an hour is not in danger half an hour before its end.
+function grade(left, lifetime) {
+  if (left <= Math.min(7 * DAY, lifetime / 4)) return 'bad';
+  return left <= Math.min(30 * DAY, lifetime / 2) ? 'warn' : 'good';
 }
 
 // Expiry.
@@ -80,30 +85,33 @@ function grade(left) {
 function ending(item, now) {
   const end = Date.parse(item.end);
   const left = end - now;
+  const lifetime = end - Date.parse(item.begin);
   const words = left <= 0 ? 'EXPIRED ' + span(left) + ' ago' : span(left) + ' left';
   const bar = el('div', 'bar');
-  bar.style.width = Math.max(0, Math.min(100, (100 * left) / (end - Date.parse(item.begin)))) + '%';
+  bar.style.width = Math.max(0, Math.min(100, (100 * left) / lifetime)) + '%';
   return el(
     'li', '',
     el('div', 'ends', el('span', '', el('span', 'quiet', item.what + ' '), value(item.name)),
-      el('strong', grade(left), words)),
-    el('div', 'track ' + grade(left), bar),
+      el('strong', grade(left, lifetime), words)),
+    el('div', 'track ' + grade(left, lifetime), bar),
     el('div', 'ends quiet', el('span', '', item.note), el('span', '', 'ends ' + moment(item.end))),
   );
 }
 
-function usage(callers) {
+function usage(callers, now) {
   if (callers === null) return 'intermediate';
-  const { openConnections, connections, requests } = callers;
-  return openConnections + ' open connections, ' + connections + ' since the start, ' + requests + ' requests';
+  const { openConnections, connections, requests, lastUsed } = callers;
+  if (lastUsed === null) return 'not used since the start';
+  const totals = counted(connections, 'connection') + ' (' + openConnections + ' open), ' + counted(requests, 'request');
+  return totals + ', last used ' + ago(lastUsed, now);
 }
 
-function endings(status) {
+function endings(status, now) {
   const server = status.serverCertificate;
   const items = [{ what: 'Server', name: server.subject, note: server.subjectAltName, begin: server.notBefore, end: server.notAfter }];
   for (const ca of status.cas) {
     const name = ca.label === ca.subject ? ca.subject : ca.label + ' (' + ca.subject + ')';
-    items.push({ what: 'CA', name, note: usage(ca.callers), begin: ca.notBefore, end: ca.notAfter });
+    items.push({ what: 'CA', name, note: usage(ca.callers, now), begin: ca.notBefore, end: ca.notAfter });
   }
   for (const crl of status.crls) {
     if (crl.nextUpdate !== null) {
@@ -141,18 +149,23 @@ function short(...children) {
   return { children, className: 'short' };
 }
 
+function roomy(...children) {
+  return { children, className: 'roomy' };
+}
+
 function callerRow(caller, status, now) {
   const ca = status.cas.find((one) => one.sha256 === caller.anchorSha256);
-  const left = Date.parse(caller.notAfter) - now;
+  const end = Date.parse(caller.notAfter);
+  const urgency = grade(end - now, end - Date.parse(caller.notBefore));
   const verified = caller.verified ? null : el('span', 'bad', ' not verified');
   return [
     cell(value(caller.subject), verified),
     short(ago(caller.lastSeen, now)),
-    short(el('span', grade(left), date(caller.notAfter))),
+    short(el('span', urgency, date(caller.notAfter))),
     short(String(caller.requests)),
     short(String(caller.openConnections)),
-    cell(ca === undefined ? '' : value(ca.label)),
-    cell(value(caller.address)),
+    roomy(ca === undefined ? '' : value(ca.label)),
+    roomy(value(caller.address)),
   ];
 }
 
@@ -163,7 +176,7 @@ function refusalRow(refusal, now) {
     short(el('span', 'code', refusal.reason || refusal.code)),
     cell(refusal.detail || '', request === '' ? null : el('br', ''), request === '' ? null : value(request)),
     cell(refusal.subject === null ? '' : value(refusal.subject)),
-    cell(value(refusal.peer)),
+    roomy(value(refusal.peer)),
   ];
 }
 
@@ -243,18 +256,18 @@ function facts(pairs) {
   return pairs.flatMap(([name, text]) => [el('dt', '', name), el('dd', '', value(text))]);
 }
 
-function listening(status) {
+function listening(status, now) {
   const { listen, admin, upstream, clientCert } = status;
-  const rules = clientCert.allowRules === 0 ? 'every certificate under the CA' : clientCert.allowRules + ' allow rules';
+  const rules = clientCert.allowRules === 0 ? 'every certificate under the CA' : counted(clientCert.allowRules, 'allow rule');
   const other = status.otherCallers;
   return facts([
     ['Callers', listen.host + ' port ' + listen.port],
     ['Admin', admin === null ? 'off' : admin.host + ' port ' + admin.port],
     ['Verification', clientCert.verify + ', ' + rules],
-    ['Connections', status.connections + ' open, ' + status.tunnels + ' tunnels'],
-    ['Without a CA', other === null ? '' : usage(other)],
+    ['Connections', status.connections + ' open, ' + counted(status.tunnels, 'tunnel')],
+    ['Under no CA', other === null || other.connections === 0 ? '' : usage(other, now)],
     ['Application', upstream.url + (upstream.reached ? '' : ' (not reached yet)')],
-    ['Its connections', upstream.open + ' open, ' + upstream.busy + ' busy, ' + upstream.waiting + ' requests waiting'],
+    ['Its connections', upstream.open + ' open, ' + upstream.busy + ' busy, ' + counted(upstream.waiting, 'request') + ' waiting'],
   ].filter(([, text]) => text !== ''));
 }
 
@@ -275,8 +288,8 @@ function render({ status, refusals, readiness }) {
   const up = 'version ' + status.version + ', up for ' + span(now - Date.parse(status.startedAt));
   fill('about', up + ', as of ' + moment(status.now));
   fill('charts', charts(status.recent));
-  fill('listening', listening(status));
-  fill('endings', endings(status).map((item) => ending(item, now)), status.crls.filter((crl) => crl.nextUpdate === null).map(endless));
+  fill('listening', listening(status, now));
+  fill('endings', endings(status, now).map((item) => ending(item, now)), status.crls.filter((crl) => crl.nextUpdate === null).map(endless));
   fill('callers', table(
     ['Subject', 'Last seen', 'Certificate ends', 'Requests', 'Open', 'CA', 'Address'],
     status.callers.map((caller) => callerRow(caller, status, now)), 'None yet.'));

@@ -45,7 +45,7 @@ svg { display: block; width: 100%; height: 6rem; margin: .3rem 0; border-bottom:
 table { border-collapse: collapse; width: 100%; }
 th, td { text-align: left; vertical-align: top; padding: .3rem .8rem .3rem 0; border-bottom: 1px solid var(--line); }
 th { font-weight: 500; font-size: .87rem; position: sticky; top: 0; background: var(--card); white-space: nowrap; }
-td.short { white-space: nowrap; }
+td.short { white-space: nowrap; } td.roomy { min-width: 9rem; }
 footer { display: flex; flex-wrap: wrap; gap: .3rem 1rem; font-size: .87rem; }
 a { color: inherit; }
 @media (max-width: 48rem) {
@@ -54,7 +54,7 @@ a { color: inherit; }
   dl { grid-template-columns: minmax(0, 1fr); gap: 0; } dd { margin-bottom: .5rem; }
   thead { display: none; }
   tr { display: block; padding: .5rem 0; border-bottom: 1px solid var(--line); }
-  td, td.short { display: grid; grid-template-columns: 7.5rem minmax(0, 1fr); white-space: normal; padding: .1rem 0; border: 0; }
+  td, td.short, td.roomy { display: grid; grid-template-columns: 7.5rem minmax(0, 1fr); white-space: normal; padding: .1rem 0; border: 0; min-width: 0; }
   td::before { content: attr(data-label); color: var(--quiet); font-size: .87rem; }
   td.absent { display: none; }
 }

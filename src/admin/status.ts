@@ -88,8 +88,8 @@ function describeCa({ file, label, subject, notAfter, certificate }: LoadedCa, a
 
 function usage(use: AnchorUse | undefined) {
   if (use === undefined) return null;
-  const { openConnections, connections, requests } = use;
-  return { openConnections, connections, requests };
+  const { openConnections, connections, requests, lastUsed } = use;
+  return { openConnections, connections, requests, lastUsed: lastUsed === 0 ? null : isoDate(lastUsed) };
 }
 
 function lastVerified(callers: readonly SeenCaller[]) {

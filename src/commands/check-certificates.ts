@@ -1,8 +1,11 @@
-import type { X509Certificate } from 'node:crypto';
+import { X509Certificate } from 'node:crypto';
+import { rootCertificates } from 'node:tls';
 import type { Config } from '../config/config.js';
+import { formatRfc2253, nameOf } from '../identify/distinguished-name.js';
+import { readTbsFields } from '../identify/tbs-certificate.js';
 import { subjectOf } from '../trust/credentials.js';
 import type { Inspection, LoadedCa, LoadedCrl } from '../trust/credentials.js';
-import { keyType, weaknesses } from '../trust/strength.js';
+import { admittingLevel, keyType, weaknesses } from '../trust/strength.js';
 import { date, note, ok, span, warning } from './findings.js';
 import type { Finding } from './findings.js';
 
@@ -17,7 +20,8 @@ export interface Circumstances {
 }
 
 /** Findings about the certificates that this server presents. */
-export function checkServerChain(chain: readonly X509Certificate[], { config, now }: Circumstances): Finding[] {
+export function checkServerChain(inspection: Inspection, { config, now }: Circumstances): Finding[] {
+  const { chain } = inspection;
   const [leaf, ...issuers] = chain;
   if (leaf === undefined) return [];
   const about = 'tls.cert';
@@ -30,6 +34,8 @@ export function checkServerChain(chain: readonly X509Certificate[], { config, no
     ...serverPurpose(leaf),
     ...serverNames(leaf, config.listen.serverNames),
     ...order(chain),
+    ...completeness(chain, inspection),
+    ...chain.flatMap((one) => weak(about, one, { config, effect: 'callers may refuse it' })),
     ...issuers.map((issuer, index) =>
       validity(`${about} chain ${index + 1}`, issuer, { now, expired: `${subjectOf(issuer)}: callers will refuse` }),
     ),
@@ -37,8 +43,11 @@ export function checkServerChain(chain: readonly X509Certificate[], { config, no
 }
 
 /** Findings about each CA of the trust bundle. */
-export function checkAuthorities({ cas }: Inspection, { config, now }: Circumstances): Finding[] {
-  return cas.flatMap((ca) => [
+export function checkAuthorities({ cas, copies }: Inspection, { config, now }: Circumstances): Finding[] {
+  const repeated = copies.map(({ subject, file }) =>
+    note('clientCert.ca', `${subject}: stands in the bundle more than once (${file})`),
+  );
+  const each = cas.flatMap((ca) => [
     ok(
       'clientCert.ca',
       `${ca.subject}, ${keyType(ca.certificate)}, ${isSelfSigned(ca) ? 'self-signed' : 'intermediate'}`,
@@ -46,6 +55,7 @@ export function checkAuthorities({ cas }: Inspection, { config, now }: Circumsta
     validity('clientCert.ca', ca.certificate, { now, expired: 'every caller under it is refused (expired)' }),
     ...authorityWarnings(ca, cas, config),
   ]);
+  return [...each, ...repeated];
 }
 
 /** Findings about each revocation list, and about each CA that has none. */
@@ -85,7 +95,7 @@ function expiredList({ issuer }: LoadedCrl, nextUpdate: number, { config, now }:
   return warning('clientCert.crl', `${issuer}: EXPIRED ${span(now - nextUpdate)} ago: ${effect}`);
 }
 
-function authorityWarnings(ca: LoadedCa, cas: readonly LoadedCa[], { tls }: Config): Finding[] {
+function authorityWarnings(ca: LoadedCa, cas: readonly LoadedCa[], config: Config): Finding[] {
   const about = 'clientCert.ca';
   const findings: Finding[] = [];
   if (!ca.certificate.ca) findings.push(warning(about, `${ca.subject}: is no CA certificate (basicConstraints)`));
@@ -93,15 +103,30 @@ function authorityWarnings(ca: LoadedCa, cas: readonly LoadedCa[], { tls }: Conf
   if (!isSelfSigned(ca) && !hasIssuer) {
     findings.push(warning(about, `${ca.subject}: its issuer is not in the bundle, so nobody under it is admitted`));
   }
-  for (const weakness of weaknesses(ca.certificate, tls.securityLevel)) {
+  const namesakes = cas.filter(({ subject }) => subject === ca.subject);
+  if (namesakes[0] === ca && namesakes.length > 1) {
     findings.push(
-      warning(about, `${ca.subject}: ${weakness} is too weak for security level ${tls.securityLevel}: ${REFUSED}`),
+      note(about, `${ca.subject}: ${namesakes.length} certificates have this name (a CA that is renewed?)`),
     );
   }
-  return findings;
+  return [...findings, ...weak(about, ca.certificate, { config, effect: REFUSED })];
 }
 
 const REFUSED = 'callers under it are refused (weak_signature)';
+
+/** What OpenSSL will object to, and the setting under which it would not. */
+function weak(
+  about: string,
+  certificate: X509Certificate,
+  { config: { tls }, effect }: { readonly config: Config; readonly effect: string },
+): Finding[] {
+  const lower = admittingLevel(certificate, tls.securityLevel);
+  const way = lower === null || lower === 0 ? 'tls.legacy' : `tls.securityLevel ${lower} or tls.legacy`;
+  return weaknesses(certificate, tls.securityLevel).map((weakness) => {
+    const level = `is too weak for security level ${tls.securityLevel}`;
+    return warning(about, `${subjectOf(certificate)}: ${weakness} ${level}: ${effect}; ${way} would admit it`);
+  });
+}
 
 function isSelfSigned({ certificate }: LoadedCa): boolean {
   return certificate.checkIssued(certificate);
@@ -149,4 +174,36 @@ function order(chain: readonly X509Certificate[]): Finding[] {
   return [
     ok('tls.cert', chain.length === 1 ? 'no intermediates' : `chain of ${chain.length}, each issued by the next`),
   ];
+}
+
+/** Whether a caller who knows the roots can get from the leaf to one of them. */
+function completeness(chain: readonly X509Certificate[], { cas }: Inspection): Finding[] {
+  const about = 'tls.cert';
+  const last = chain.at(-1);
+  if (last === undefined) return [];
+  if (last.checkIssued(last)) {
+    const spare =
+      chain.length > 1 ? 'ends in a root, which callers do not need' : 'is self-signed: callers must trust it';
+    return [note(about, spare)];
+  }
+  const issuer = issuerOf(last);
+  if (isIssuedByPublicRoot(last)) return [ok(about, `complete up to the public root ${issuer}`)];
+  if (cas.some(({ certificate }) => isIssuedBy(last, certificate))) return [ok(about, `complete up to ${issuer}`)];
+  // A CA whose own certificate can be fetched from there is an intermediate, as a rule.
+  return last.infoAccess?.includes('CA Issuers') === true
+    ? [warning(about, `ends below ${issuer}, which is no public root: is an intermediate missing?`)]
+    : [note(about, `ends below ${issuer}, which callers must trust`)];
+}
+
+function issuerOf({ raw }: X509Certificate): string {
+  const [, , issuer] = readTbsFields(raw);
+  return formatRfc2253(nameOf(issuer));
+}
+
+function isIssuedByPublicRoot(certificate: X509Certificate): boolean {
+  return rootCertificates.some((pem) => isIssuedBy(certificate, new X509Certificate(pem)));
+}
+
+function isIssuedBy(certificate: X509Certificate, issuer: X509Certificate): boolean {
+  return certificate.checkIssued(issuer) && certificate.verify(issuer.publicKey);
 }

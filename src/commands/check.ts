@@ -6,32 +6,42 @@ import type { LoadedConfig } from '../config/load.js';
 import { isLoopback } from '../config/upstream.js';
 import { ConfigError } from '../errors.js';
 import { inspectCredentials } from '../trust/credentials.js';
-import { isDirectory, isReadableByOthers } from '../trust/files.js';
+import { isDirectory } from '../trust/files.js';
 import { checkAuthorities, checkRevocation, checkServerChain } from './check-certificates.js';
+import { checkFiles } from './check-files.js';
+import { checkUpstream } from './check-upstream.js';
 import { EXIT } from './command.js';
 import type { Invocation, Terminal } from './command.js';
 import { note, ok, problem, warning } from './findings.js';
 import type { Finding, Grade } from './findings.js';
 import { differences } from './nginx-report.js';
-import { printable } from './printable.js';
+import { takeOptions } from './own-options.js';
+import { printable, printableJson } from './printable.js';
 
 /**
  * Says what is right and wrong with every setting and file, like `nginx -t`. Opens no port.
  * @returns 0, or 78 when `run` would refuse to start
  * @throws UsageError, ConfigError when an nginx configuration cannot be read
  */
-// eslint-disable-next-line @typescript-eslint/require-await -- commands are asynchronous; this one has nothing to await
 export async function check({ argv, terminal, env }: Invocation): Promise<number> {
-  const given = parseArguments(argv);
-  const findings = examine({ ...given, ...(env === undefined ? {} : { env }) });
+  const { switches, rest } = takeOptions(argv, [], ['json']);
+  const given = parseArguments(rest);
+  const findings = await examine({ ...given, ...(env === undefined ? {} : { env }) });
   const carried = given.nginx === undefined ? [] : differences(importNginx(given.nginx).report);
-  return report([...carried, ...findings], terminal);
+  const all = [...carried, ...findings];
+  return switches.has('json') ? reportAsJson(all, terminal) : report(all, terminal);
 }
 
-function examine(input: Parameters<typeof loadConfigWithSources>[0]): Finding[] {
+async function examine(input: Parameters<typeof loadConfigWithSources>[0]): Promise<Finding[]> {
   try {
     const loaded = loadConfigWithSources(input);
-    return [...checkSettings(loaded), ...checkFiles(loaded.config)];
+    const { config } = loaded;
+    return [
+      ...checkSettings(loaded),
+      ...checkCredentials(config),
+      ...checkFiles(config),
+      ...(await checkUpstream(config)),
+    ];
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
     const findings = error.problems.map((text) => problem('settings', text));
@@ -56,13 +66,12 @@ function shown(config: Config, name: string): string {
   return text.length > 100 ? `${text.slice(0, 100)}…` : text;
 }
 
-function checkFiles(config: Config): Finding[] {
+function checkCredentials(config: Config): Finding[] {
   const inspection = inspectCredentials(config);
   const circumstances = { config, now: Date.now() };
   return [
-    ...checkServerChain(inspection.chain, circumstances),
+    ...checkServerChain(inspection, circumstances),
     ...(inspection.credentials === null ? [] : [ok('tls.key', 'belongs to the certificate')]),
-    ...secretModes(config),
     ...checkAuthorities(inspection, circumstances),
     ...checkRevocation(inspection, circumstances),
     ...inspection.problems.map(splitProblem),
@@ -99,16 +108,6 @@ function isMissing(address: Config['upstream']['address']): boolean {
   return address.kind === 'file' && !isDirectory(address.path);
 }
 
-function secretModes({ tls }: Config): Finding[] {
-  const secrets = [
-    ['tls.key', tls.key],
-    ['tls.keyPassphraseFile', tls.keyPassphraseFile],
-  ] as const;
-  return secrets.flatMap(([about, path]) =>
-    path !== null && isReadableByOthers(path) ? [warning(about, `${path} can be read by group or others`)] : [],
-  );
-}
-
 const COLOURS: Readonly<Record<Grade, string>> = { ok: '32', note: '36', warning: '33', error: '31' };
 
 function report(findings: readonly Finding[], { out, colour }: Terminal): number {
@@ -117,12 +116,23 @@ function report(findings: readonly Finding[], { out, colour }: Terminal): number
     const word = colour ? `\u001b[${COLOURS[grade]}m${grade.padEnd(7)}\u001b[0m` : grade.padEnd(7);
     out(`${word}  ${about.padEnd(width)}  ${printable(text)}`);
   }
-  const errors = findings.filter(({ grade }) => grade === 'error').length;
-  const warnings = findings.filter(({ grade }) => grade === 'warning').length;
+  const { errors, warnings } = count(findings);
   out(
     `${errors === 0 ? 'good to run' : 'would refuse to run'}: ${counted(errors, 'error')}, ${counted(warnings, 'warning')}`,
   );
   return errors === 0 ? EXIT.ok : EXIT.config;
+}
+
+/** Names stay; new ones may come. `text` is for people, and changes. */
+function reportAsJson(findings: readonly Finding[], { out }: Terminal): number {
+  const { errors, warnings } = count(findings);
+  printableJson({ good: errors === 0, errors, warnings, findings }).forEach((line) => out(line));
+  return errors === 0 ? EXIT.ok : EXIT.config;
+}
+
+function count(findings: readonly Finding[]): { readonly errors: number; readonly warnings: number } {
+  const of = (wanted: Grade): number => findings.filter(({ grade }) => grade === wanted).length;
+  return { errors: of('error'), warnings: of('warning') };
 }
 
 function counted(count: number, noun: string): string {

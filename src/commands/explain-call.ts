@@ -101,7 +101,6 @@ async function shakeHands(raw: Socket, { host, chain, key, ca }: Question): Prom
       // Decided by us in the next step, so that the two can be told apart.
       rejectUnauthorized: false,
       ciphers: `DEFAULT:@SECLEVEL=${ownLevel(chain)}`,
-      minVersion: 'TLSv1',
     });
     await once(socket, 'secureConnect', { signal: AbortSignal.timeout(PATIENCE_MS) });
     return socket;

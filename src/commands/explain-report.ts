@@ -97,8 +97,8 @@ function headerLines({ headers, omitted }: Rehearsal): string[] {
   ];
 }
 
-function valueWords({ value }: SeenHeader): string {
-  return value ?? '(depends on the connection)';
+function valueWords({ value, hidden }: SeenHeader): string {
+  return value ?? (hidden === 'connection' ? '(depends on the connection)' : '(the text of forwarded.headers)');
 }
 
 /** What `explain --url --json` prints. */

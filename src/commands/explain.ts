@@ -10,7 +10,7 @@ import { callAsCaller } from './explain-call.js';
 import type { Question } from './explain-call.js';
 import { callAsJson, callAsText, rehearsalAsJson, rehearsalAsText } from './explain-report.js';
 import { takeOptions } from './own-options.js';
-import { printable } from './printable.js';
+import { printable, printableJson } from './printable.js';
 
 const NAMES = ['client', 'chain', 'method', 'path', 'url', 'key', 'ca'] as const;
 type Name = (typeof NAMES)[number];
@@ -26,7 +26,7 @@ export async function explain({ argv, terminal, env }: Invocation): Promise<numb
   const { values, switches, rest } = takeOptions(argv, NAMES, ['json']);
   const { admitted, json, text } =
     values.url === undefined ? await offline(values, rest, env) : await online(values.url, values, rest);
-  const lines = switches.has('json') ? [JSON.stringify(json, null, 2)] : text.map(printable);
+  const lines = switches.has('json') ? printableJson(json) : text.map(printable);
   lines.forEach((line) => terminal.out(line));
   return admitted ? EXIT.ok : EXIT.failed;
 }

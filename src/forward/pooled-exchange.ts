@@ -86,6 +86,9 @@ export class PooledExchange implements Exchange, Dispatcher.DispatchHandler {
   }
 
   onComplete(trailers: string[] | null): void {
+    // undici takes a reset for the end of an answer that has no length.
+    const reset = this.pooled?.socket?.errored ?? null;
+    if (reset !== null && !this.notModified) return this.onError(reset);
     // The declared type is that of the newer interface; this one brings buffers.
     const rawTrailers = trailers as unknown as Buffer[] | null;
     if (this.pooled !== null) this.pooled.served += 1;

@@ -1,5 +1,5 @@
-import { connect } from 'node:net';
-import { Client } from 'undici';
+import { connect, type Socket } from 'node:net';
+import { buildConnector, Client } from 'undici';
 import type { Permit } from '../admit/authorize.js';
 import type { Config } from '../config/config.js';
 import { ProxyError } from '../errors.js';
@@ -17,6 +17,8 @@ export interface PooledClient {
   readonly client: Client;
   /** Answers completed over the present connection; above 0 it may be closed under our feet. */
   served: number;
+  /** The present connection, or the last. */
+  socket: Socket | null;
 }
 
 interface Waiting {
@@ -108,8 +110,20 @@ export class Upstream {
   }
 
   private open(): PooledClient {
-    const client = new Client(originOf(this.settings.address), clientOptions(this.settings));
-    const pooled: PooledClient = { client, served: 0 };
+    const { address, connectTimeout } = this.settings;
+    const connector = buildConnector({
+      timeout: connectTimeout,
+      ...(address.kind === 'unix' ? { socketPath: address.path } : {}),
+    });
+    const client = new Client(originOf(address), {
+      ...clientOptions(this.settings),
+      connect: (options, callback) =>
+        connector(options, (...result) => {
+          pooled.socket = result[1];
+          callback(...result);
+        }),
+    });
+    const pooled: PooledClient = { client, served: 0, socket: null };
     this.clients.add(client);
     client.on('connect', () => {
       pooled.served = 0;
@@ -146,9 +160,7 @@ export class Upstream {
 
 function clientOptions(settings: Config['upstream']): Client.Options {
   return {
-    ...(settings.address.kind === 'unix' ? { socketPath: settings.address.path } : {}),
     pipelining: 1,
-    connect: { timeout: settings.connectTimeout },
     headersTimeout: settings.headTimeout,
     bodyTimeout: settings.idleTimeout,
     keepAliveTimeout: settings.keepAlive,

@@ -99,6 +99,8 @@ export class Entrance {
   /** Ends connections on which no request is under way. */
   closeIdle(): void {
     this.server.closeIdleConnections();
+    // Node counts these as busy with their first request.
+    for (const { admitted } of this.lines) if (admitted.socket.bytesRead === 0) admitted.socket.end();
   }
 
   /** Ends every connection at once. */
@@ -283,7 +285,8 @@ class Line {
   onUnreadable(error: Error & UnreadableError): void {
     const { socket } = this.admitted;
     if (this.ended && !this.busy) return;
-    const code = unreadableCode(error);
+    // A connection that was opened for later and not used asked nothing, so there is nothing to answer or to log.
+    const code = socket.bytesRead === 0 ? null : unreadableCode(error);
     // The caller went away, or sends on after its last request: nobody to answer.
     if (code === null || !socket.writable) {
       if (code === null && error.code !== 'HPE_CLOSED_CONNECTION') socket.destroy();
@@ -354,6 +357,7 @@ function unreadableRecord(
     host: null,
     referer: null,
     userAgent: null,
+    rawHeaders: [],
     status: Number(facts.answer.toString('latin1', 9, 12)),
     code: facts.code,
     detail: facts.detail,

@@ -12,6 +12,9 @@ type Demand =
   | { readonly kind: 'names'; readonly names: readonly string[] }
   | { readonly kind: 'nothing'; readonly text: string };
 
+/** What an `if` may do without keeping a request from the application. */
+const HARMLESS = new Set(['set', 'add_header', 'access_log', 'expires', 'gzip', 'limit_rate', 'proxy_hide_header']);
+
 const NOT_EXACT = 'no rule of clientCert.allow says the same: write one, such as {commonName: im.qq.com}';
 
 /** Turns what refuses requests into allow rules, and says what could not be turned. */
@@ -52,7 +55,9 @@ class Guards {
     if (condition?.variable === 'scheme' || condition?.variable === 'https') {
       this.explain(directive, { kind: 'nothing', text: 'every request comes by https' });
     } else if (status === null) {
-      ledger.lost(directive, 'only refusals can be turned into rules: let the application do it');
+      const isHarmless = (directive.block ?? []).every(({ name }) => HARMLESS.has(name));
+      if (isHarmless) ledger.lost(directive, 'nothing depends on conditions: let the application do it');
+      else ledger.guardLost(directive, 'only refusals can be turned into rules: these requests would go on');
     } else {
       const demand = condition === null ? null : this.demandOf(condition, status);
       if (demand === null) ledger.guardLost(directive, NOT_EXACT);
@@ -89,7 +94,14 @@ class Guards {
       return { kind: 'names', names: [value] };
     if (operator === '=' && value === '' && variable.startsWith('ssl_client_')) return { kind: 'certificate' };
     const rules = admitted(condition, this.work.http);
-    return rules === null ? null : { kind: 'rules', rules, text: status === '403' ? '' : `403 instead of ${status}` };
+    if (rules === null) return null;
+    const notes = [
+      ...(rules.some((rule) => 'commonName' in rule)
+        ? ['the common name is read from the certificate, not its text']
+        : []),
+      ...(status === '403' ? [] : [`403 instead of ${status}`]),
+    ];
+    return { kind: 'rules', rules, text: notes.join('; ') };
   }
 
   private demand(directive: Directive, demand: Demand): void {

@@ -48,6 +48,9 @@ const ALWAYS: Readonly<Record<string, readonly [variables: readonly string[], no
 const CONNECTION = new Set(['connection', 'upgrade', 'te', 'keep-alive', 'proxy-connection', 'transfer-encoding']);
 const OWN_FRAMING = new Set([...CONNECTION, 'content-length', 'expect', 'forwarded']);
 
+/** Headers whose meaning is not for a configuration to change; `forwarded.headers` refuses them, too. */
+const UNSETTABLE = /^(?:content-.*|date|range|max-forwards|trailer|http2-settings|proxy-auth.*)$/;
+
 /** Carries `proxy_set_header`. Each also hides what the caller sent under its name, so that losing one opens it. */
 export function carryHeaders(work: Work): void {
   const { ledger, scope } = work;
@@ -84,6 +87,7 @@ function carryHeader(directive: Directive, collection: Collection): void {
   if (always !== undefined) return carryAlways(directive, value, always, ledger);
   if (OWN_FRAMING.has(lower)) return carryFraming(directive, lower, ledger);
   if (value === `$http_${lower.replaceAll('-', '_')}`) return ledger.notNeeded(directive, 'it goes on unchanged');
+  if (UNSETTABLE.test(lower)) return ledger.guardLost(directive, `${name} goes on as the caller sent it`);
   carryValue(directive, { name, value }, collection);
 }
 

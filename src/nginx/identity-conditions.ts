@@ -12,9 +12,15 @@ const CONDITIONS: Readonly<Record<string, string>> = {
   ssl_client_serial: 'serial',
 };
 
-/** `map $ssl_client_s_dn $cn { ~(^|,)CN=(?<CN>[^,]+) $CN; }` in the forms that are copied around. */
-const TAKES_COMMON_NAME =
-  /^~\*?(?:\(\^\|,\)|\(,\|\^\)|\(\?:\^\|,\)|\^|,|\/|\(\^\|\/\))?CN=\((?:\?P?<(\w+)>)?\[\^[,/]+\][+*]\)/;
+/**
+ * `map $ssl_client_s_dn $cn { ~(^|,)CN=(?<CN>[^,]+) $CN; }` in the forms that are copied around. What follows the name
+ * must not add a condition of its own.
+ */
+const TAKES_COMMON_NAME = new RegExp(
+  String.raw`^~\*?(?:\(\^\|,\)|\(,\|\^\)|\(\?:\^\|,\)|\.\*|,|/|\(\^\|/\))?` +
+    String.raw`CN=\((?:\?P?<(\w+)>)?\[\^[,/]+\]\+\)` +
+    String.raw`(?:\((?:\?:)?,\|\$\)|\((?:\?:)?\$\|,\))?(?:\.\*)?\$?$`,
+);
 
 /** The condition that a variable stands for: directly, or through a map that takes the common name out of the subject. */
 export function subjectOf(variable: string, http: readonly Directive[]): string | null {

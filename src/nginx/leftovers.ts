@@ -64,6 +64,9 @@ const GROUPS: readonly (readonly [say: Say, names: string])[] = [
   [notNeeded(STREAMS), 'client_body_in_single_buffer proxy_buffering proxy_buffer_size proxy_buffers'],
   [notNeeded(STREAMS), 'proxy_busy_buffers_size proxy_max_temp_file_size proxy_temp_path'],
   [notNeeded(STREAMS), 'proxy_temp_file_write_size proxy_request_buffering'],
+  [notNeeded(MEMORY), 'directio_alignment subrequest_output_buffer_size worker_aio_requests gunzip_buffers'],
+  [notNeeded(MEMORY), 'referer_hash_max_size referer_hash_bucket_size proxy_send_lowat max_headers'],
+  [notNeeded('log.level: debug says it'), 'debug_connection'],
   [notNeeded('each connection ends with a short lingering read'), 'lingering_close lingering_time lingering_timeout'],
   [notNeeded('a dead connection is closed at once'), 'reset_timedout_connection'],
   [notNeeded('HTTP/1.1 with kept connections is what the application is spoken to in'), 'proxy_http_version'],
@@ -89,7 +92,7 @@ const GROUPS: readonly (readonly [say: Say, names: string])[] = [
   ],
   [
     notNeeded('it applies to rate limits, which are reported'),
-    'limit_conn_status limit_conn_log_level limit_rate_after',
+    'limit_conn_status limit_conn_log_level limit_conn_dry_run',
   ],
   [notNeeded('it applies to OCSP, which is reported'), 'ssl_ocsp_cache ssl_ocsp_responder ssl_stapling_file'],
   [notNeeded('it applies to OCSP, which is reported'), 'ssl_stapling_responder ssl_stapling_verify'],
@@ -116,10 +119,16 @@ const GROUPS: readonly (readonly [say: Say, names: string])[] = [
   [lostUnlessOff(STAPLE), 'ssl_stapling'],
   [lost('a directory without an index file gets 403'), 'autoindex autoindex_exact_size autoindex_format'],
   [lost('a directory without an index file gets 403'), 'autoindex_localtime random_index'],
-  [lost('the speed of answers is not limited'), 'limit_rate'],
+  [lost('the speed of answers is not limited'), 'limit_rate limit_rate_after'],
   [lost('set it where it is read'), 'ignore_invalid_headers'],
   [lost('another protocol: keep nginx for it, or use another proxy'), 'stream mail'],
-  [lost('it is not served'), 'stub_status mirror mirror_request_body'],
+  [lost('it is not served'), 'stub_status mirror mirror_request_body empty_gif flv mp4 slice post_action'],
+  [lost(BY_APPLICATION), 'add_before_body add_after_body charset_map userid userid_service userid_name userid_domain'],
+  [lost(BY_APPLICATION), 'userid_path userid_expires userid_p3p userid_mark userid_flags proxy_force_ranges'],
+  [lost('answers are not stored'), 'proxy_store_access'],
+  [lost('the speed of answers is not limited'), 'proxy_limit_rate'],
+  [notNeeded('it applies to passwords, which are reported'), 'auth_delay auth_request_set'],
+  [guardLost('requests go on as they came'), 'proxy_method proxy_set_body'],
   [guardUnlessOff(OCSP), 'ssl_ocsp'],
   [guardUnlessOff(PASSWORDS), 'auth_basic'],
   [guardUnlessOff('no other service is asked: let the application ask'), 'auth_request auth_jwt'],
@@ -138,6 +147,21 @@ const GROUPS: readonly (readonly [say: Say, names: string])[] = [
 const SAYINGS: ReadonlyMap<string, Say> = new Map(
   GROUPS.flatMap(([say, names]) => names.split(' ').map((name) => [name, say] as const)),
 );
+
+/** Whole modules, whose switch or `_pass` is reported by itself. */
+const FAMILIES: readonly (readonly [start: string, say: Say])[] = [
+  ['proxy_ssl_', notNeeded('the application is spoken to without TLS')],
+  ['proxy_cache_', lost('answers are not cached')],
+  ...['fastcgi_', 'uwsgi_', 'scgi_', 'grpc_', 'memcached_'].map(
+    (start) => [start, lost('HTTP alone is spoken')] as const,
+  ),
+  ...['quic_', 'http3'].map((start) => [start, lost('HTTP/3 is not offered')] as const),
+  ['http2_', notNeeded(MEMORY)],
+  ...['gzip_', 'brotli_'].map((start) => [start, notNeeded('answers go on as they are')] as const),
+  ['sub_filter', lost(BY_APPLICATION)],
+  ['ssi', lostUnlessOff(BY_APPLICATION)],
+  ['dav_', guardUnlessOff('files are never written')],
+];
 
 /** Blocks whose lines are values, or are no directives that this program could know. */
 const VALUE_BLOCKS = new Set(['types', 'upstream', 'map', 'geo', 'split_clients', 'charset_map', 'stream', 'mail']);
@@ -172,7 +196,7 @@ function sayAbout(directive: Directive, ledger: Ledger, options: ImportOptions):
 }
 
 function sayingOf({ name }: Directive): Say | undefined {
-  return SAYINGS.get(name);
+  return SAYINGS.get(name) ?? FAMILIES.find(([start]) => name.startsWith(start))?.[1];
 }
 
 function ruleOfSatisfy(directive: Directive, ledger: Ledger): void {

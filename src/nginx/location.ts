@@ -24,19 +24,16 @@ export interface Reach {
   readonly paths: readonly string[] | null;
 }
 
-/** Directives that refuse somebody, or that make a place private. */
-const GUARDS: ReadonlySet<string> = new Set([
-  ...['deny', 'allow', 'satisfy', 'auth_basic', 'auth_request', 'auth_jwt', 'limit_except', 'limit_req', 'limit_conn'],
-  ...['if', 'internal', 'secure_link', 'modsecurity', 'valid_referers', 'ssl_reject_handshake'],
-]);
+/** What may stand in a location without keeping anybody out. */
+const HARMLESS =
+  /^(?:proxy_(?!method$|set_body$|pass_request_headers$)\w+|root|index|alias|try_files|client_\w+|keepalive_\w+|access_log|error_log|log_not_found|add_header|add_trailer|expires|etag|gzip\w*|brotli\w*|charset|types|default_type|set|error_page|sendfile|tcp_\w+|chunked_transfer_encoding|autoindex\w*|send_timeout|include|open_file_cache\w*|stub_status|fastcgi_\w+|uwsgi_\w+|scgi_\w+|grpc_\w+|limit_rate|rewrite_log|sub_filter\w*|mirror|merge_slashes|underscores_in_headers|large_client_header_buffers|limit_rate_after|max_ranges|http2_\w+|resolver\w*|server_tokens|break|absolute_redirect|empty_gif)$/;
 
-/** Whether a block refuses anybody by itself. */
+/** Whether anything in a block keeps anybody out; what is not known might. */
 function isGuarded(location: Directive): boolean {
-  return (location.block ?? []).some((each) => GUARDS.has(each.name) || refuses(each));
-}
-
-function refuses({ name, args: [status = ''] }: Directive): boolean {
-  return name === 'return' && /^4\d\d$/.test(status);
+  return (location.block ?? []).some((each) => {
+    if (each.name === 'return') return /^[45]\d\d$/.test(each.args[0] ?? '');
+    return !HARMLESS.test(each.name);
+  });
 }
 
 /**

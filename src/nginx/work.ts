@@ -39,17 +39,27 @@ export function forAll(directive: Directive, visit: (each: Directive) => void): 
   for (const inner of directive.block ?? []) forAll(inner, visit);
 }
 
+/** Within `if` as well: a variable that is set twice has no one value. */
+function everySet(block: readonly Directive[]): Directive[] {
+  return block.flatMap((each) => [...(each.name === 'set' ? [each] : []), ...everySet(each.block ?? [])]);
+}
+
+/** How many times one `set` may lead to another. */
+const LONGEST_CHAIN = 4;
+
 /**
- * Replaces the variables that `set` gives one constant value in the server or location. What remains with a `$` cannot
- * be known here.
+ * Replaces the variables that one `set` of the server or location makes. What remains with a `$` is nginx's own, or
+ * cannot be known here.
  */
-export function withConstants(text: string, { scope }: Pick<Work, 'scope'>): string {
-  if (!text.includes('$')) return text;
-  const sets = scope.levels.flatMap((level) => named(level, 'set'));
-  return text.replace(/\$(?:\{(\w+)\}|(\w+))/g, (whole, braced?: string, plain?: string) => {
-    const found = sets.filter(({ args }) => args[0] === `$${braced ?? plain}`);
-    const [only] = found;
-    const value = only?.args[1];
-    return found.length === 1 && value !== undefined && !value.includes('$') ? value : whole;
-  });
+export function withConstants(text: string, { server, location }: Pick<Work, 'server' | 'location'>): string {
+  const own = (server.block ?? []).filter(({ name }) => name !== 'location');
+  const sets = everySet([...own, ...(location?.block ?? [])]);
+  const replaced = (from: string): string =>
+    from.replace(/\$(?:\{(\w+)\}|(\w+))/g, (whole, braced?: string, plain?: string) => {
+      const found = sets.filter(({ args }) => args[0] === `$${braced ?? plain}`);
+      return (found.length === 1 ? found[0]?.args[1] : undefined) ?? whole;
+    });
+  let result = text;
+  for (let step = 0; step < LONGEST_CHAIN && result.includes('$'); step += 1) result = replaced(result);
+  return result;
 }

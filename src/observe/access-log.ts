@@ -1,4 +1,7 @@
+import type { Config } from '../config/config.js';
 import type { Connection } from '../identify/peer-identity.js';
+import { nginxEscape, type Escape } from './escapes.js';
+import { compileFormat, requestLine, statusShown } from './log-format.js';
 import type { Log } from './log.js';
 import { maskQuery } from './mask.js';
 import type { RequestRecord } from './observer.js';
@@ -12,16 +15,27 @@ export interface AccessLog {
   write(record: RequestRecord): void;
 }
 
+/** How access lines look: JSON, nginx's combined line, or a template with nginx's variables. */
+export type AccessForm = 'json' | 'combined' | { readonly template: string; readonly escape: Escape };
+
+/** The form that the settings ask for; null for no lines at all. */
+export function accessForm({ access, format, escape }: Config['log']): AccessForm | null {
+  if (access === false) return null;
+  if (format !== null) return { template: format, escape };
+  return access === true ? 'json' : access;
+}
+
 /**
- * @param format `json`: see {@link formatJson}; `combined`: see {@link formatCombined}
+ * @param form `json`: see {@link formatJson}; `combined`: see {@link formatCombined}
  *
  * Lines follow the log's level: at `info` all are written, at `warn` only those (of `json`) with a code, that is, those
  * whose status is ours and not the application's.
  */
-export function createAccessLog(format: 'json' | 'combined', log: Log): AccessLog {
-  if (format === 'combined') {
+export function createAccessLog(form: AccessForm, log: Log): AccessLog {
+  if (form !== 'json') {
+    const format = form === 'combined' ? formatCombined : compileFormat(form.template, form.escape);
     const write = (record: RequestRecord) => {
-      if (log.enabled('info')) log.line(formatCombined(record));
+      if (log.enabled('info')) log.line(format(record));
     };
     return { carriesCode: false, write };
   }
@@ -95,35 +109,18 @@ function buildConnectionFields({ remoteAddress, remotePort, identity }: Connecti
   );
 }
 
-/** nginx's own status for a caller that left before it was answered. */
-const CLIENT_CLOSED_REQUEST = '499';
-
 /**
  * nginx's `combined` line, byte for byte, so that whatever reads nginx's log reads this one:
  * `$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent "$http_referer" "$http_user_agent"`.
  * `$remote_user` is always `-`: who called is in the certificate. Secrets in queries are masked, the referer's too.
  */
 export function formatCombined(record: RequestRecord): string {
-  const { connection, method, target, httpVersion, status } = record;
-  const request = nginxEscape(`${method} ${maskQuery(target)} HTTP/${httpVersion}`);
-  const shown = status === 0 ? CLIENT_CLOSED_REQUEST : String(status);
+  const { connection, status } = record;
   const referer = record.referer === null ? '-' : nginxEscape(maskQuery(record.referer));
   const userAgent = record.userAgent === null ? '-' : nginxEscape(record.userAgent);
   const time = clfTime(record.startedAt + record.durationMs);
   return (
-    `${nginxEscape(connection.remoteAddress)} - - [${time}] "${request}" ${shown} ${record.bytesOut}` +
-    ` "${referer}" "${userAgent}"`
+    `${nginxEscape(connection.remoteAddress)} - - [${time}] "${nginxEscape(requestLine(record))}"` +
+    ` ${statusShown(status)} ${record.bytesOut} "${referer}" "${userAgent}"`
   );
-}
-
-const NGINX_ESCAPES = /["\\]|[^ -~]/;
-const EVERY_NGINX_ESCAPE = new RegExp(NGINX_ESCAPES, 'g');
-
-/** nginx's `escape=default` (ngx_http_log_escape): `"`, `\`, and bytes below 32 or above 126 as `\xXX`. */
-function nginxEscape(text: string): string {
-  if (!NGINX_ESCAPES.test(text)) return text;
-  return text.replace(EVERY_NGINX_ESCAPE, (char) => {
-    // Node reads header bytes as Latin-1, so a character is the byte that was on the wire.
-    return `\\x${(char.charCodeAt(0) & 0xff).toString(16).toUpperCase().padStart(2, '0')}`;
-  });
 }

@@ -33,6 +33,7 @@ export class Activity {
     const anchor = this.#anchors.of(connection.identity.anchorSha256);
     anchor.connections += 1;
     anchor.openConnections += 1;
+    anchor.lastUsed = connection.openedAt;
     this.#accounts.set(connection, { caller: this.#callers.connected(connection), anchor });
   }
 
@@ -53,6 +54,7 @@ export class Activity {
     const account = this.#accounts.get(connection);
     if (account === undefined) return;
     account.anchor.requests += 1;
+    account.anchor.lastUsed = at;
     if (account.caller !== null) this.#callers.requested(account.caller, at);
   }
 

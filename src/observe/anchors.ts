@@ -6,7 +6,11 @@ export interface Use {
   /** Admitted connections ever. */
   connections: number;
   requests: number;
+  /** Milliseconds since the epoch; 0 for never. */
+  lastUsed: number;
 }
+
+const UNUSED: Readonly<Use> = { openConnections: 0, connections: 0, requests: 0, lastUsed: 0 };
 
 /** The use of one trust anchor in force. */
 export interface AnchorUse extends Readonly<Use> {
@@ -31,7 +35,7 @@ export class Anchors {
   of(sha256: string | null): Use {
     const known = this.#uses.get(sha256);
     if (known !== undefined) return known;
-    const use = { openConnections: 0, connections: 0, requests: 0 };
+    const use = { ...UNUSED };
     this.#uses.set(sha256, use);
     return use;
   }
@@ -49,7 +53,7 @@ export class Anchors {
 
   #described(ca: LoadedCa): AnchorUse {
     const sha256 = sha256Of(ca);
-    const use = this.#uses.get(sha256) ?? { openConnections: 0, connections: 0, requests: 0 };
+    const use = this.#uses.get(sha256) ?? UNUSED;
     return { ca: ca.label, serial: ca.certificate.serialNumber, sha256, ...use };
   }
 }
@@ -65,11 +69,12 @@ function isAnchor({ certificate }: LoadedCa): boolean {
 
 /** Adds counts up. */
 export function sum(uses: readonly Readonly<Use>[]): Use {
-  const total = { openConnections: 0, connections: 0, requests: 0 };
-  for (const { openConnections, connections, requests } of uses) {
+  const total = { ...UNUSED };
+  for (const { openConnections, connections, requests, lastUsed } of uses) {
     total.openConnections += openConnections;
     total.connections += connections;
     total.requests += requests;
+    total.lastUsed = Math.max(total.lastUsed, lastUsed);
   }
   return total;
 }

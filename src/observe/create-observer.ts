@@ -102,7 +102,8 @@ class ReportingObserver implements Observer {
 
   /** The flood may be over: its end is told although no further line of that address comes. */
   #awaitSummary(): void {
-    this.#summaryTimer ??= setTimeout(() => {
+    if (this.#summaryTimer !== null) return;
+    this.#summaryTimer = setTimeout(() => {
       this.#summaryTimer = null;
       this.#summarise(this.#pacing.summary());
     }, SUMMARY_INTERVAL).unref();

@@ -28,6 +28,8 @@ export interface RequestRecord {
   readonly host: string | null;
   readonly referer: string | null;
   readonly userAgent: string | null;
+  /** Flat list, as received; empty when it could not be read. For `$http_…` of a log format. Hostile input. */
+  readonly rawHeaders: readonly string[];
   /** What the caller was sent; 0 when the caller left before a head was sent. */
   readonly status: number;
   /** Set when the status is ours, not the application's. */

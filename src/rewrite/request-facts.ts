@@ -1,12 +1,5 @@
 /** What `forwarded.headers` can put into a header: facts of the request and its connection. */
-export const FACTS = [
-  'remoteAddress',
-  'scheme',
-  'host',
-  'serverPort',
-  'requestId',
-  'forwardedFor',
-] as const;
+export const FACTS = ['remoteAddress', 'scheme', 'host', 'serverPort', 'requestId', 'forwardedFor'] as const;
 export type Fact = (typeof FACTS)[number];
 
 /** What the facts are taken from. */

@@ -56,6 +56,8 @@ export interface Inspection {
   /** Certificates of `tls.cert` in the order of the file. */
   readonly chain: readonly X509Certificate[];
   readonly cas: readonly LoadedCa[];
+  /** CAs that the bundle has already. */
+  readonly copies: readonly LoadedCa[];
   readonly crls: readonly LoadedCrl[];
   readonly credentials: Credentials | null;
 }
@@ -89,6 +91,7 @@ export function inspectCredentials(config: Config, reader: FileReader = DISK): I
 /** One reading. Collects problems instead of throwing, so that an operator sees all of them at once. */
 class Loading {
   readonly problems: string[] = [];
+  readonly copies: LoadedCa[] = [];
 
   constructor(
     private readonly config: Config,
@@ -107,6 +110,7 @@ class Loading {
       problems: this.problems,
       chain: chain.map(({ certificate }) => certificate),
       cas,
+      copies: this.copies,
       crls,
       credentials: this.problems.length === 0 ? credentials : null,
     };
@@ -183,6 +187,7 @@ class Loading {
     for (const one of ca.flatMap((path) => this.authoritiesBehind(path))) {
       const { fingerprint256 } = one.certificate;
       const known = unique.get(fingerprint256);
+      if (known !== undefined) this.copies.push(one);
       // A name that was given on purpose is not lost to a copy in another file.
       if (known === undefined || known.label === known.subject) unique.set(fingerprint256, one);
     }

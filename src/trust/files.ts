@@ -30,6 +30,13 @@ export function isReadableByOthers(path: string): boolean {
   }
 }
 
+/** Whether everybody may write the file, and so decide what it says. False where the question has no answer. */
+export function isWritableByAll(path: string): boolean {
+  const found = statSync(path, { throwIfNoEntry: false });
+  // A directory with the sticky bit, such as /tmp, lets nobody replace the files of others.
+  return found !== undefined && (found.mode & 0o002) !== 0 && (found.mode & 0o1000) === 0;
+}
+
 /** Whether there is a directory of this name. */
 export function isDirectory(path: string): boolean {
   return statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;

@@ -35,6 +35,13 @@ export function weaknesses(certificate: X509Certificate, level: number): string[
   return found;
 }
 
+/** The highest security level below `level` that has no objection, or null when `level` has none either. */
+export function admittingLevel(certificate: X509Certificate, level: number): number | null {
+  if (weaknesses(certificate, level).length === 0) return null;
+  for (let lower = level - 1; lower > 0; lower -= 1) if (weaknesses(certificate, lower).length === 0) return lower;
+  return 0;
+}
+
 /** `RSA 2048`, `EC prime256v1`, `ed25519`. */
 export function keyType({ publicKey }: X509Certificate): string {
   const { modulusLength, namedCurve } = publicKey.asymmetricKeyDetails ?? {};

@@ -23,6 +23,8 @@ export interface CallOptions extends Omit<RequestOptions, 'cert' | 'key'> {
   /** Default: the honest client of the sidecar's PKI; null for a caller without a certificate. */
   readonly as?: Identity | null;
   readonly body?: string | Buffer;
+  /** A TLS session to resume. */
+  readonly session?: Buffer;
 }
 
 /** A sidecar in this process, or one that is a process of its own. */

@@ -46,6 +46,7 @@ export function aRecord(record: Partial<RequestRecord> = {}): RequestRecord {
     host: 'im.example.com',
     referer: null,
     userAgent: 'IM',
+    rawHeaders: ['Host', 'im.example.com', 'User-Agent', 'IM'],
     status: 200,
     code: null,
     detail: null,

@@ -1,0 +1,203 @@
+import { chmodSync, mkdirSync, symlinkSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { check } from '../src/commands/check.js';
+import { mountFate } from '../src/trust/mounts.js';
+import { element, objectIdentifier, sequence } from '../src/pki/der.js';
+import { startApplication, type Application } from './support/application.js';
+import {
+  chainPem,
+  createAuthority,
+  generateKeys,
+  issueServer,
+  makePki,
+  selfSigned,
+  temporaryDirectory,
+  writePem,
+  writePki,
+  type RawExtension,
+} from './support/pki.js';
+
+const pki = makePki();
+const keys = generateKeys();
+const other = createAuthority({ subject: [['CN', 'Other']] });
+const shortRsa = generateKeys('rsa-1024');
+const dirs: { readonly path: string; remove(): void }[] = [];
+let dir = '';
+let files: ReturnType<typeof writePki>;
+let application: Application;
+
+beforeAll(async () => {
+  application = await startApplication();
+});
+beforeEach(() => {
+  const fresh = temporaryDirectory();
+  dirs.push(fresh);
+  dir = fresh.path;
+  files = writePki(dir, pki);
+});
+afterAll(async () => {
+  await application.stop();
+  dirs.forEach((one) => one.remove());
+});
+
+async function run(settings: Readonly<Record<string, string>> = {}, ...more: readonly string[]) {
+  const usual = { 'tls.cert': files.cert, 'tls.key': files.key, 'clientCert.ca': files.ca };
+  const all = { ...usual, 'upstream.url': application.url, ...settings };
+  const lines: string[] = [];
+  const out = (line: string): void => void lines.push(line);
+  const argv = [...Object.entries(all).map(([name, value]) => `--${name}=${value}`), ...more];
+  const code = await check({ argv, terminal: { out, err: out, colour: false }, env: {} });
+  return { code, text: lines.join('\n') };
+}
+
+/** Where the certificate of the issuer can be fetched (RFC 5280 §4.2.2.1). */
+const CA_ISSUERS: RawExtension = {
+  oid: '1.3.6.1.5.5.7.1.1',
+  value: sequence(
+    sequence(objectIdentifier('1.3.6.1.5.5.7.48.2'), element(0x86, Buffer.from('http://ca.example/i.crt'))),
+  ),
+};
+
+describe('the chain of the server', () => {
+  it('that leads to a CA of the bundle is complete', async () => {
+    expect((await run()).text).toMatch(/^ok +tls\.cert +complete up to CN=TencentQQAuthCA,O=Tencent,C=CN$/m);
+  });
+
+  it('that ends below a CA of nobody is noted', async () => {
+    writePem(dir, 'server.pem', issueServer(other, { keys: pki.server.keys }).certPem);
+    expect((await run()).text).toMatch(/^note +tls\.cert +ends below CN=Other, which callers must trust$/m);
+  });
+
+  it('that lacks an intermediate is warned about', async () => {
+    writePem(dir, 'server.pem', issueServer(other, { keys: pki.server.keys, extensions: [CA_ISSUERS] }).certPem);
+    expect((await run()).text).toMatch(/^warning +tls\.cert +ends below CN=Other.*is an intermediate missing\?$/m);
+  });
+
+  it('that ends in a root carries it in vain', async () => {
+    writePem(dir, 'server.pem', chainPem(pki.server, pki.ca));
+    expect((await run()).text).toMatch(/^note +tls\.cert +ends in a root, which callers do not need$/m);
+  });
+
+  it('of one self-signed certificate must be trusted as it is', async () => {
+    const own = selfSigned({ subject: [['CN', 'localhost']], keys: pki.server.keys });
+    writePem(dir, 'server.pem', own.certPem);
+    expect((await run()).text).toMatch(/^note +tls\.cert +is self-signed/m);
+  });
+});
+
+describe('the trust bundle', () => {
+  it('is searched for CAs that stand in it twice, or share a name', async () => {
+    writePem(dir, 'ca.pem', chainPem(pki.ca, pki.stranger.ca, pki.ca));
+    const { text } = await run();
+    expect(text.match(/^note .*stands in the bundle more than once \(\S+ca\.pem\)$/gm)).toHaveLength(1);
+    expect(text.match(/^note .*2 certificates have this name/gm)).toHaveLength(1);
+  });
+
+  it('with a weak CA is told the setting that would admit it', async () => {
+    const weak = createAuthority({ subject: [['CN', 'Weak']], keys: shortRsa });
+    writePem(dir, 'ca.pem', weak.certPem);
+    expect((await run()).text).toMatch(
+      /^warning +clientCert\.ca .*RSA 1024.*level 2: .*; tls\.securityLevel 1 or tls\.legacy would admit it$/m,
+    );
+    writePem(dir, 'ca.pem', weak.subordinate({ subject: [['CN', 'Old']], keys, hash: 'sha1' }).certPem);
+    expect((await run()).text).toMatch(/SHA-1.*; tls\.legacy would admit it$/m);
+    expect((await run({ 'tls.legacy': 'true' })).text).not.toMatch(/too weak/);
+  });
+});
+
+describe('a file', () => {
+  it('that everybody can write is warned about', async () => {
+    expect((await run()).text).not.toMatch(/by everybody/);
+    chmodSync(files.ca, 0o666);
+    expect((await run()).text).toMatch(/^warning +clientCert\.ca +\S+ca\.pem can be changed by everybody/m);
+  });
+
+  const line = (root: string, point: string): string => `36 35 98:0 ${root} ${point} ro,relatime - tmpfs tmpfs rw\n`;
+  const slash = line('/', '/');
+
+  it.each([
+    ['of the root file system', slash, null],
+    ['of no known mount', '', null],
+    ['of a volume that is mounted whole', slash + line('/', '@'), null],
+    [
+      'of a Secret mounted with subPath',
+      slash + line('/..2026_01_31_12_00_00.123456789/tls.crt', '@/tls.crt'),
+      'frozen',
+    ],
+    [
+      'of a ConfigMap mounted with subPath',
+      slash + line('/kubelet/pods/1/volumes/kubernetes.io~configmap/c/..2026_01_31_12_00_00.1/tls.crt', '@/tls.crt'),
+      'frozen',
+    ],
+    [
+      'of a directory mounted with subPath',
+      slash + line('/', '@') + line('/..2026_01_31_12_00_00.123456789/sub', '@'),
+      'frozen',
+    ],
+    ['that Docker mounted alone', slash + line('/home/me/tls.crt', '@/tls.crt'), 'in-place-only'],
+    ['beside one that is mounted alone', slash + line('/home/me/x', '@/tls.crt.old'), null],
+    ['in a directory whose name begins as that of a mount', slash + line('/..2026_01_31_12_00_00.1/x', '@/tls'), null],
+  ])('%s', (_about, mountinfo, fate) => {
+    const path = writePem(dir, 'tls.crt', pki.server.certPem);
+    expect(mountFate(path, () => mountinfo.replaceAll('@', dir))).toBe(fate);
+  });
+
+  it('behind links is looked for where it is, in names with spaces, too', () => {
+    const real = join(dir, 'a volume', '..2026_01_31_12_00_00.1');
+    mkdirSync(real, { recursive: true });
+    writePem(real, 'tls.crt', pki.server.certPem);
+    symlinkSync('..2026_01_31_12_00_00.1', join(dir, 'a volume', '..data'));
+    symlinkSync('..data/tls.crt', join(dir, 'a volume', 'tls.crt'));
+    const point = join(dir, 'a\\040volume');
+    const path = join(dir, 'a volume', 'tls.crt');
+    expect(mountFate(path, () => slash + line('/', point))).toBe(null);
+    expect(mountFate(path, () => slash + line('/..2026_01_31_12_00_00.9', point))).toBe('frozen');
+  });
+});
+
+describe('the application', () => {
+  it('that accepts connections is fine', async () => {
+    expect((await run()).text).toMatch(/^ok +upstream\.url +http:\/\/127\.0\.0\.1:\d+ accepts connections$/m);
+  });
+
+  it('that does not is warned about, and no reason to refuse', async () => {
+    const server = createServer().listen(0, '127.0.0.1');
+    const { port } = await new Promise<{ port: number }>((resolve) =>
+      server.once('listening', () => resolve(server.address() as { port: number })),
+    );
+    await new Promise((resolve) => server.close(resolve));
+    const { code, text } = await run({ 'upstream.url': `http://127.0.0.1:${port}` });
+    expect(code).toBe(0);
+    expect(text).toMatch(/^warning +upstream\.url .*does not accept connections now \(ECONNREFUSED\)/m);
+    expect((await run({ 'upstream.url': `unix:${dir}/app.sock` })).text).toMatch(/\(ENOENT\): callers would get 503$/m);
+  });
+});
+
+describe('as JSON', () => {
+  const parse = (text: string) =>
+    JSON.parse(text) as { good: boolean; errors: number; warnings: number; findings: Record<string, string>[] };
+
+  it('the findings are the same, counted', async () => {
+    const { code, text } = await run({ 'tls.legacy': 'true' }, '--json');
+    const { findings, ...sums } = parse(text);
+    const warnings = findings.filter(({ grade }) => grade === 'warning').map(({ about }) => about);
+    expect([code, sums]).toEqual([0, { good: true, errors: 0, warnings: warnings.length }]);
+    expect(warnings).toContain('tls.legacy');
+    for (const finding of findings) expect(Object.keys(finding)).toEqual(['grade', 'about', 'text']);
+  });
+
+  it('a bad configuration is bad', async () => {
+    const { code, text } = await run({ 'tls.key': files.ca }, '--json');
+    expect([code, parse(text)]).toMatchObject([78, { good: false, errors: 1 }]);
+  });
+
+  it('hostile names cannot rewrite the terminal, and arrive whole', async () => {
+    const name = 'x\u001b[2J\u009b\u202e\u{e0041}';
+    writePem(dir, 'ca.pem', createAuthority({ subject: [['CN', name]] }).certPem);
+    const { text } = await run({}, '--json');
+    expect(text).toMatch(/^[\n\u0020-\u007e…]*$/);
+    expect(() => parse(text)).not.toThrow();
+  });
+});

@@ -176,7 +176,7 @@ describe('2,000 callers that leave at random moments', () => {
     await closed;
   }
 
-  it('leave nothing behind', { timeout: 60_000 }, async () => {
+  it('leave nothing behind', { timeout: 120_000 }, async () => {
     const session = await anySession();
     const ids = Array.from({ length: 2_000 }, (_, index) => index);
     const lanes = Array.from({ length: 40 }, async () => {

@@ -5,6 +5,7 @@ import { startApplication, type Application } from './support/application.js';
 import { begin, call, openRaw, readAnswer, sendRaw } from './support/caller.js';
 import { makePki } from './support/pki.js';
 import { recordOf, refusalsOf } from './support/records.js';
+import { repeat } from './support/repeat.js';
 import { startSidecar, type Sidecar } from './support/sidecar.js';
 
 const pki = makePki();
@@ -171,10 +172,9 @@ describe('a caller that is too slow', () => {
 
   it('with a head that trickles is refused with 408', async () => {
     const caller = await openRaw(sidecar);
-    const trickle = setInterval(() => caller.socket.write('X-A: b\r\n'), 50);
+    repeat(50, () => caller.socket.write('X-A: b\r\n'));
     caller.socket.write('GET /trickle HTTP/1.1\r\n');
     expect(await caller.closed()).toMatch(/^HTTP\/1\.1 408 /);
-    clearInterval(trickle);
   });
 
   it('with the head of a later request is refused with 408', async () => {
@@ -199,10 +199,10 @@ describe('a caller that is too slow', () => {
     const caller = await openRaw(sidecar);
     caller.socket.write('POST /moving HTTP/1.1\r\nHost: localhost\r\nContent-Length: 8\r\n\r\n');
     let left = 8;
-    const trickle = setInterval(() => {
+    const stop = repeat(100, () => {
       caller.socket.write('.');
-      if ((left -= 1) === 0) clearInterval(trickle);
-    }, 100);
+      if ((left -= 1) === 0) stop();
+    });
     expect(await caller.receive(/ok$/)).toMatch(/^HTTP\/1\.1 200 /);
     caller.socket.destroy();
   });

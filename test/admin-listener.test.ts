@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { connect } from 'node:net';
 import request from 'supertest';
 import { afterEach, describe, expect, it } from 'vitest';
-import { createAdminServer, type AdminServer, type AdminSource } from '../src/admin/admin-server.js';
+import { createAdminServer, isFromThisHost, type AdminServer, type AdminSource } from '../src/admin/admin-server.js';
 
 const running: AdminServer[] = [];
 afterEach(() => Promise.all(running.splice(0).map((server) => server.close())));
@@ -152,6 +152,16 @@ describe('a web page in an operator’s browser', () => {
   it('is not a scraper that uses a service name', async () => {
     const { agent } = await start();
     await agent.get('/metrics').set('Host', 'app.monitoring.svc:8081').expect(200);
+  });
+});
+
+describe('who may POST', () => {
+  it.each(['127.0.0.1', '127.8.9.10', '::1', '::ffff:127.0.0.1'])('%s, which is this host', (address) => {
+    expect(isFromThisHost(address)).toBe(true);
+  });
+
+  it.each(['10.0.0.7', '192.0.2.1', '::ffff:10.0.0.7', '2001:db8::1', '::', '', undefined])('not %s', (address) => {
+    expect(isFromThisHost(address)).toBe(false);
   });
 });
 

@@ -8,6 +8,7 @@ import { startRawApplication, valuesOf, type RawApplication } from './support/ap
 import { begin, call, openRaw, sendRaw, tlsOptions } from './support/caller.js';
 import { makePki } from './support/pki.js';
 import { recordOf, refusalsOf } from './support/records.js';
+import { repeat } from './support/repeat.js';
 import { startSidecar, type Sidecar } from './support/sidecar.js';
 
 const pki = makePki();
@@ -208,13 +209,13 @@ describe('any other protocol', () => {
     onUpgrade = (socket) => {
       socket.write(SWITCHED);
       let ticks = 0;
-      const timer = setInterval(() => {
+      const stop = repeat(100, () => {
         socket.write('.');
         if ((ticks += 1) === 8) {
-          clearInterval(timer);
+          stop();
           socket.end('end');
         }
-      }, 100);
+      });
     };
     expect(await sendRaw(sidecar, upgradeHead('/ticks'))).toMatch(/\.{8}end$/);
   });

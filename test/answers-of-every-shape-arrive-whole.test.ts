@@ -15,6 +15,7 @@ import {
 import { begin, call, openRaw, readAnswer, sendRaw } from './support/caller.js';
 import { makePki } from './support/pki.js';
 import { recordOf } from './support/records.js';
+import { repeat } from './support/repeat.js';
 import { startSidecar, type Sidecar } from './support/sidecar.js';
 
 const pki = makePki();
@@ -241,10 +242,10 @@ describe('to callers of every kind', () => {
       });
       outgoing.on('error', () => undefined);
       outgoing.flushHeaders();
-      const sending = setInterval(() => outgoing.write(Buffer.alloc(500_000)), 1);
+      const stop = repeat(1, () => outgoing.write(Buffer.alloc(500_000)));
       const [response] = (await once(outgoing, 'response')) as [IncomingMessage];
       expect(await readAnswer(response)).toMatchObject({ status: 413, body: 'large' });
-      clearInterval(sending);
+      stop();
       outgoing.destroy();
     }
     expect(await recordOf(through, '/early')).toMatchObject({ status: 413, code: null, outcome: 'ok', bytesOut: 5 });
@@ -263,10 +264,10 @@ describe('to callers of every kind', () => {
     const through = await startSidecar({ pki, upstream: rude.url, settings: { 'limits.body': '0' } });
     const outgoing = begin(through, { method: 'POST', headers: { 'content-length': 50_000_000 } });
     outgoing.on('error', () => undefined);
-    const sending = setInterval(() => outgoing.write(Buffer.alloc(100_000)), 1);
+    const stop = repeat(1, () => outgoing.write(Buffer.alloc(100_000)));
     const [response] = (await once(outgoing, 'response')) as [IncomingMessage];
     expect(await readAnswer(response)).toMatchObject({ status: 413, body: 'large' });
-    clearInterval(sending);
+    stop();
     outgoing.destroy();
     await through.stop();
     await rude.stop();

@@ -355,6 +355,12 @@ describe('conditions become allow rules', () => {
     expect(allow(refuse('$cn != im.qq.com'), maps)).toEqual([{ commonName: 'im.qq.com' }]);
   });
 
+  it('with what stands in them', () => {
+    const result = server(refuse('$ssl_client_i_dn != "CN=CA"'));
+    expect(result.entry('return 403')).toMatchObject({ fate: 'carried' });
+    expect(server(refuse('$remote_addr != 10.0.0.1')).entry('return 403')).toMatchObject({ fate: 'not-carried' });
+  });
+
   it('all of several conditions', () => {
     expect(allow(refuse('$ssl_client_i_dn != "CN=CA"') + refuse('$request_method != POST'))).toEqual([
       { issuer: 'CN=CA', methods: ['POST'] },

@@ -10,6 +10,7 @@ import { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { makePki, temporaryDirectory, writePki } from './support/pki.js';
+import { repeat } from './support/repeat.js';
 import { ROOT } from './support/source-tree.js';
 
 const MIB = 1_048_576;
@@ -111,9 +112,9 @@ describe.runIf(existsSync(PROGRAM) && existsSync('/proc/self/status'))('100 MiB'
   async function growthDuring(work: () => Promise<void>): Promise<number> {
     const before = memory();
     let most = before;
-    const watch = setInterval(() => (most = Math.max(most, memory())), 20);
+    const stop = repeat(20, () => (most = Math.max(most, memory())));
     await work();
-    clearInterval(watch);
+    stop();
     return most - before;
   }
 

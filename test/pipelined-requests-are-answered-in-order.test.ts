@@ -6,6 +6,7 @@ import { startApplication, type Application, type Seen } from './support/applica
 import { openRaw, sendRaw } from './support/caller.js';
 import { makePki } from './support/pki.js';
 import { recordOf } from './support/records.js';
+import { repeat } from './support/repeat.js';
 import { startSidecar, type Sidecar } from './support/sidecar.js';
 
 /** A request as its bytes. */
@@ -139,8 +140,7 @@ describe('pipelined requests', () => {
     ['large', 4_000],
     ['tiny', 1],
   ])('stop being read when too many wait behind an endless answer (%s)', async (_size, length) => {
-    let sending: NodeJS.Timeout | undefined;
-    answer = (_seen, response) => (sending = setInterval(() => response.write('on and on'), 1));
+    answer = (_seen, response) => void repeat(1, () => response.write('on and on'));
     const caller = await openRaw(sidecar);
     const requests = get(`/${'x'.repeat(length)}`).repeat(400);
     // Far more than the buffers of both sockets hold.
@@ -150,7 +150,6 @@ describe('pipelined requests', () => {
     await sleep(500);
     expect(caller.socket.writableLength).toBeGreaterThan(10_000_000);
     caller.socket.destroy();
-    clearInterval(sending);
   });
 
   it('are all answered, however many', async () => {

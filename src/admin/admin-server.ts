@@ -1,5 +1,5 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import { isIP, type AddressInfo } from 'node:net';
+import { BlockList, isIP, type AddressInfo } from 'node:net';
 import { STATUS_PAGE, STATUS_PAGE_HEADERS } from './status-page.js';
 
 /** What the rest of the process tells, and lets itself be told, through the admin listener. */
@@ -72,6 +72,7 @@ const ENDPOINTS: ReadonlyMap<string, Endpoint> = new Map<string, Endpoint>([
 
 const NOT_FOUND = text(404, ['not found; there are:', ...ENDPOINTS.keys()].join('\n'));
 const FOREIGN = text(403, 'not from a web page: no Origin, and for POST a Host that is an address, localhost or ours');
+const REMOTE = text(403, 'only from this host: run mtls-sidecar drain beside the sidecar, or send SIGHUP to reload');
 const FAILED = text(500, 'internal error; see the log');
 
 /** One slow asker must not keep the next probe waiting: few connections, short lives, small heads. */
@@ -119,6 +120,7 @@ async function answer(request: IncomingMessage, response: ServerResponse, option
     return text(405, `use ${allowed.join(' or ')}`);
   }
   if (isFromWebPage(request, options.host)) return FOREIGN;
+  if (request.method === 'POST' && !isFromThisHost(request.socket.remoteAddress)) return REMOTE;
   return within(LIMITS.answerMs, endpoint.answer(options.source));
 }
 
@@ -131,6 +133,19 @@ function isFromWebPage(request: IncomingMessage, ownHost: string): boolean {
   if (request.headers.origin !== undefined) return true;
   return request.method === 'POST' && !isTrustedHost(request.headers.host, ownHost);
 }
+
+/**
+ * Probes and scrapers need the listener open to the network, and then everybody in it could drain us. Who may run
+ * `mtls-sidecar drain` is on this host, or in this pod.
+ */
+export function isFromThisHost(address: string | undefined): boolean {
+  const family = isIP(address ?? '');
+  return address !== undefined && family !== 0 && LOOPBACK.check(address, family === 6 ? 'ipv6' : 'ipv4');
+}
+
+const LOOPBACK = new BlockList();
+LOOPBACK.addSubnet('127.0.0.0', 8, 'ipv4');
+LOOPBACK.addAddress('::1', 'ipv6');
 
 function isTrustedHost(header: string | undefined, ownHost: string): boolean {
   const host = (header ?? '').replace(/:\d*$/, '').toLowerCase();

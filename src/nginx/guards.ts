@@ -3,7 +3,7 @@ import { conditionOf, literalsOf, type Condition } from './conditions.js';
 import { admitted, both, mapFor, type Rule } from './identity-conditions.js';
 import type { Reach } from './location.js';
 import type { Directive } from './syntax.js';
-import { forAll, named, type Work } from './work.js';
+import { named, type Work } from './work.js';
 
 /** What a directive asks of a request before it may go on. */
 type Demand =
@@ -66,7 +66,7 @@ class Guards {
         if (demand !== null) ledger.carried(map, 'see the if that asks for it');
       }
     }
-    forAll(directive, (inner) => ledger.lost(inner, `see line ${directive.line}`));
+    ledger.follow(directive, directive);
   }
 
   methods(directive: Directive): void {
@@ -76,7 +76,7 @@ class Guards {
     const methods = directive.args.includes('GET') ? [...directive.args, 'HEAD'] : directive.args;
     if (!isPlain) ledger.guardLost(directive, 'methods and addresses or passwords cannot be combined');
     else this.demand(directive, { kind: 'rules', rules: [{ methods: [...new Set(methods)] }], text: '' });
-    forAll(directive, (inner) => ledger.lost(inner, `see line ${directive.line}`));
+    ledger.follow(directive, directive);
   }
 
   finish(): void {

@@ -60,6 +60,15 @@ export class Ledger {
     this.note(directive, { fate: 'not-carried', text, isGuard: true });
   }
 
+  /** What a block holds shares its fate. */
+  follow({ block, line }: Directive, outer: Directive): void {
+    const isLost = this.verdicts.get(outer)?.fate === 'not-carried';
+    for (const inner of block ?? []) {
+      this.note(inner, { fate: isLost ? 'not-carried' : 'carried', text: `see line ${line}`, isGuard: false });
+      this.follow(inner, outer);
+    }
+  }
+
   set(name: string, value: unknown, { file, line }: Directive): void {
     if (!this.settings.has(name)) this.settings.set(name, { value, file, line });
   }

@@ -162,6 +162,7 @@ export class Passage implements RelayOptions, TunnelObserver {
   }
 
   tunnelAnswered(status: number, headers: readonly string[]): string[] {
+    this.stages.upstream.markReached();
     this.tunnelHeadAt = performance.now();
     this.tunnelStatus = status;
     return rewriteResponseHeaders(headers, this.requestId);

@@ -67,6 +67,8 @@ export function createProxy(stages: ProxyStages): Proxy {
       if (!admitted.ok) return passage.refuseOn(socket, admitted);
       // Its body and the first bytes of the tunnel are not told apart by everybody in the same way.
       if (admitted.screened.body !== 'none') return passage.refuseOn(socket, UPGRADE_WITH_BODY);
+      // RFC 9110 §7.8 has it ignored, which is too late: Node's parser has already let go of the connection.
+      if (passage.httpVersion !== '1.1') return passage.refuseOn(socket, UPGRADE_IN_1_0);
       const request = passage.tunnelRequest(admitted.screened, admitted.headers);
       stages.tunnel.open(admitted.permit, { request, socket, early }, passage);
     },
@@ -114,4 +116,5 @@ const EXPLANATIONS = {
   expired: 'the client certificate expired while its connection was open',
 } as const;
 
+const UPGRADE_IN_1_0: Problem = { ok: false, code: 'bad_request', detail: 'an Upgrade in HTTP/1.0' };
 const UPGRADE_WITH_BODY: Problem = { ok: false, code: 'bad_request', detail: 'an Upgrade with a body' };

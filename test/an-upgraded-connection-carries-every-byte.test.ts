@@ -347,6 +347,12 @@ describe('any other protocol', () => {
     },
   );
 
+  it('is refused in HTTP/1.0', async () => {
+    const head = upgradeHead('/old').replace('HTTP/1.1', 'HTTP/1.0');
+    expect(await sendRaw(sidecar, head)).toMatch(/^HTTP\/1\.1 400 /);
+    expect(await recordOf(sidecar, '/old')).toMatchObject({ status: 400, code: 'bad_request' });
+  });
+
   it.each([
     ['Content-Length', 'Content-Length: 5\r\n', 'hello'],
     ['chunks', 'Transfer-Encoding: chunked\r\n', '5\r\nhello\r\n0\r\n\r\n'],

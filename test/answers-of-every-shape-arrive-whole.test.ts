@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import {
   startApplication,
+  valuesOf,
   startRawApplication,
   type Application,
   type RawApplication,
@@ -214,6 +215,12 @@ describe('to callers of every kind', () => {
     expect(await caller.receive(/body$/)).toMatch(/^HTTP\/1\.1 100 Continue\r\n\r\nHTTP\/1\.1 200 OK\r\n/);
     expect(await recordOf(sidecar, '/expect')).toMatchObject({ status: 200, bytesIn: 4, bytesOut: 4 });
     caller.socket.destroy();
+  });
+
+  it('that expect what nobody knows, which is not passed on', async () => {
+    answer = ({ rawHeaders }, response) => response.end(valuesOf(rawHeaders, 'Expect').join());
+    const answered = await call(sidecar, { path: '/odd', headers: { host: 'localhost', expect: 'the-unexpected' } });
+    expect(answered).toMatchObject({ status: 200, body: '' });
   });
 
   it.each([417, 413])('that ask before they send, and are told no (%i), without a 100', async (status) => {

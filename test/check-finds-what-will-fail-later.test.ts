@@ -136,8 +136,8 @@ describe('a file', () => {
       slash + line('/', '@') + line('/..2026_01_31_12_00_00.123456789/sub', '@'),
       'frozen',
     ],
-    ['that Docker mounted alone', slash + line('/home/me/tls.crt', '@/tls.crt'), 'in-place-only'],
-    ['beside one that is mounted alone', slash + line('/home/me/x', '@/tls.crt.old'), null],
+    ['that Docker mounted alone', slash + line('/srv/me/tls.crt', '@/tls.crt'), 'in-place-only'],
+    ['beside one that is mounted alone', slash + line('/srv/me/x', '@/tls.crt.old'), null],
     ['in a directory whose name begins as that of a mount', slash + line('/..2026_01_31_12_00_00.1/x', '@/tls'), null],
   ])('%s', (_about, mountinfo, fate) => {
     const path = writePem(dir, 'tls.crt', pki.server.certPem);

@@ -144,7 +144,14 @@ describe('metrics', () => {
 
 describe('seconds to expiry', () => {
   const certificate = { validTo: 'Jan 11 00:00:00 2026 GMT', serialNumber: '01' } as X509Certificate;
-  const ca = { file: '/ca.pem', pem: '', certificate, subject: 'CN=IM "CA"\\0A', label: '', notAfter: NOW - DAY * 1000 };
+  const ca = {
+    file: '/ca.pem',
+    pem: '',
+    certificate,
+    subject: 'CN=IM "CA"\\0A',
+    label: '',
+    notAfter: NOW - DAY * 1000,
+  };
   const crl = { file: '/crl.pem', pem: '', issuer: 'CN=IM', thisUpdate: 0, isDelta: false };
   const credentials: Credentials = {
     cert: '',

@@ -254,7 +254,8 @@ function screened({ head, target, fields, framing }: Parts): ScreenedRequest {
     body: framing.body,
     contentLength: framing.contentLength,
     connectionTokens: fields.connection === null ? NONE : listTokens(fields.connection),
-    expectsContinue: fields.expect !== null,
+    // Other expectations mean nothing to anybody (RFC 9110 §10.1.1) and are dropped, as nginx does.
+    expectsContinue: fields.expect?.toLowerCase() === '100-continue',
     announcesTrailers: fields.trailer && framing.body === 'chunked',
     requestId: fields.requestId !== null && REQUEST_ID.test(fields.requestId) ? fields.requestId : null,
   };

@@ -49,7 +49,15 @@ const LEVEL_REASONS = [
   'Commands use the composition root (app, lifecycle, rehearsal), config, trust, observe/log, identify and pki, not the rooms behind them.',
 ];
 
-const NO_OWNER = 'Nobody owns this power: a sidecar starts no processes and evaluates no code.';
+/** Modules that some room may use. Any other is a power without an owner: one more HTTP client, a child process, an evaluator. */
+const KNOWN_MODULES = [
+  ...['buffer', 'crypto', 'events', 'os', 'path', 'stream', 'stream/promises', 'timers/promises', 'tty', 'url', 'util'],
+  ...['dns', 'dns/promises', 'fs', 'fs/promises', 'http', 'https', 'module', 'net', 'tls'],
+].map((name) => `node:${name}`);
+const KNOWN_PACKAGES = 'asn1js convict http-proxy ipaddr.js pino pino-pretty prom-client send undici yaml'.split(' ');
+const KNOWN = [...KNOWN_MODULES, ...KNOWN_PACKAGES].join('|').replaceAll('.', String.raw`\.`);
+const NO_OWNER =
+  'Nobody owns this module: a sidecar starts no processes, evaluates no code and has one HTTP client. Give a new one an owner first.';
 /** Writes log lines to descriptor 1 through node:fs; it opens nothing. */
 const DESCRIPTOR_WRITER = ['observe/output.ts'];
 /** The demo plays caller, application and PKI in one process. */
@@ -85,7 +93,17 @@ const MODULE_POWERS = [
     why: 'Settings are parsed in config, at start; everything else gets the typed, frozen Config.',
   },
   {
-    modules: String.raw`node:(child_process|worker_threads|cluster|vm|inspector|repl)$`,
+    modules: String.raw`node:dns(/promises)?$`,
+    owners: ['forward/**', 'commands/explain-call.ts'],
+    why: 'Names are looked up by whoever connects: between a look-up and a connection elsewhere the answer may change.',
+  },
+  {
+    modules: 'node:module$',
+    owners: ['main.ts', 'app.ts'],
+    why: 'createRequire loads anything unseen by the level table; main and app read the version with it, nothing else.',
+  },
+  {
+    modules: String.raw`(?!\.|(${KNOWN})$)`,
     owners: [],
     why: NO_OWNER,
   },
@@ -104,7 +122,31 @@ const MODULE_POWERS = [
 const RESERVED_HEADER =
   '/^(x-ssl-client|x-ssl$|x-ssl-issuer|ssl-client|x-client-cert|client-cert(-chain)?$|x-forwarded-client-cert|x-forwarded-tls-client-cert)/i';
 
-/** One owner per power: things reached without an import. `at` is an esquery selector. */
+/** Modules that hold both servers and clients, and functions of values besides: here the name tells the power. */
+const NETWORK = String.raw`[source.value=/^node:(http|https|net|tls)$/]`;
+const SERVER_NAMES = '(createServer|Server|TLSSocket)';
+const CLIENT_NAMES = '(request|get|Agent|globalAgent|ClientRequest|connect|createConnection|Socket|Stream)';
+const HARMLESS_NAMES =
+  '(isIP|isIPv4|isIPv6|BlockList|STATUS_CODES|createSecureContext|rootCertificates|checkServerIdentity)';
+
+/**
+ * Imports of network values under a name, whatever they are called here; types are free. A rule about calls would look
+ * for `createServer(` and be blind to `createServer as start`.
+ */
+function networkImport(condition) {
+  return `ImportDeclaration[importKind!="type"]${NETWORK} > ImportSpecifier[importKind!="type"]${condition}`;
+}
+
+/** `process.x` that harms nobody, and what the rules below give an owner. */
+const HARMLESS_MEMBERS = ['nextTick', 'version', 'versions', 'cwd', 'pid', 'platform', 'uptime', 'hrtime'];
+const OWNED_MEMBERS = [
+  ...['env', 'exit', 'exitCode', 'abort', 'kill', 'reallyExit', 'noDeprecation', 'stdout', 'stderr', 'stdin', 'argv'],
+  ...['on', 'once', 'off', 'addListener', 'removeListener', 'prependListener', 'prependOnceListener'],
+  'removeAllListeners',
+];
+const KNOWN_MEMBERS = [...HARMLESS_MEMBERS, ...OWNED_MEMBERS].join('|');
+
+/** One owner per power: things that the name of a module does not tell. `at` is an esquery selector. */
 const SYNTAX_POWERS = [
   {
     at: ['MemberExpression[object.name="process"][property.name="env"]'],
@@ -113,8 +155,7 @@ const SYNTAX_POWERS = [
   },
   {
     at: [
-      'MemberExpression[object.name="process"][property.name=/^(exit|exitCode|abort|kill|reallyExit)$/]',
-      'VariableDeclarator[init.name="process"]',
+      'MemberExpression[object.name="process"][property.name=/^(exit|exitCode|abort|kill|reallyExit|noDeprecation)$/]',
     ],
     owners: ['main.ts'],
     why: 'process.exit belongs to main: anywhere else it cuts off requests and log lines. Throw, or return an exit code.',
@@ -122,6 +163,8 @@ const SYNTAX_POWERS = [
   {
     at: [
       'CallExpression[callee.object.name="process"][callee.property.name=/^(on|once|off|addListener|removeListener|prependListener|prependOnceListener|removeAllListeners)$/]:not([arguments.0.value="exit"])',
+      // `once(process, 'SIGTERM')`, and any other way of listening to it.
+      'CallExpression > Identifier[name="process"]',
     ],
     // 'exit' is no signal: it is the last chance to write what is left of the log.
     owners: ['lifecycle.ts'],
@@ -129,22 +172,42 @@ const SYNTAX_POWERS = [
   },
   {
     at: [
-      'CallExpression[callee.property.name=/^create(Secure)?Server$/]',
-      'CallExpression[callee.name=/^create(Secure)?Server$/]',
-      'NewExpression[callee.property.name="Server"]',
-      'NewExpression[callee.object.name=/^(tls|net|http|https|http2)$/][callee.property.name="Server"]',
+      'MemberExpression[computed=true][object.name="process"]',
+      ':not(MemberExpression, CallExpression) > Identifier[name="process"]:not(.key)',
+    ],
+    owners: [],
+    why: 'Write process.member in full: under another name, the rules about environment, exit and signals cannot see it.',
+  },
+  {
+    at: [`MemberExpression[computed=false][object.name="process"]:not([property.name=/^(${KNOWN_MEMBERS})$/])`],
+    owners: [],
+    why: 'Nobody owns this member of process: some load modules (getBuiltinModule, binding, dlopen). Give it an owner first.',
+  },
+  {
+    at: [
+      networkImport(`[imported.name=/^${SERVER_NAMES}$/]`),
+      // http-proxy has servers of its own.
+      ':matches(CallExpression, NewExpression)[callee.property.name=/^(create(Secure)?Server|Server)$/]',
+      ':matches(CallExpression, NewExpression)[callee.name=/^create(Secure)?Server$/]',
     ],
     owners: ['listen/**', 'admin/**', ...DEMO],
     why: 'Servers belong to listen and admin: an unadmitted peer must never reach another HTTP parser.',
   },
   {
-    at: [
-      'CallExpression[callee.object.name=/^https?$/][callee.property.name=/^(request|get)$/]',
-      'CallExpression[callee.object.name=/^(net|tls|http2)$/][callee.property.name=/^(connect|createConnection)$/]',
-      'CallExpression[callee.name="fetch"]',
-    ],
+    at: [networkImport(`[imported.name=/^${CLIENT_NAMES}$/]`)],
     owners: ['forward/**', ...ADMIN_CALLER, ...DEMO],
     why: 'Outgoing connections belong to forward: it alone knows timeouts, aborts and retries.',
+  },
+  {
+    at: [
+      networkImport(`:not([imported.name=/^(${SERVER_NAMES}|${CLIENT_NAMES}|${HARMLESS_NAMES})$/])`),
+      `ImportDeclaration[importKind!="type"]${NETWORK} > :matches(ImportDefaultSpecifier, ImportNamespaceSpecifier)`,
+      `ImportDeclaration[importKind!="type"]${NETWORK}[specifiers.length=0]`,
+      `:matches(ExportNamedDeclaration, ExportAllDeclaration)[exportKind!="type"]${NETWORK}`,
+      'TSImportEqualsDeclaration[moduleReference.type="TSExternalModuleReference"]',
+    ],
+    owners: [],
+    why: 'Import network values one by one, by a name that the tables of eslint.config.js know: the name tells server from client.',
   },
   {
     at: [`Literal[value=${RESERVED_HEADER}]`, `TemplateElement[value.raw=${RESERVED_HEADER}]`],
@@ -155,11 +218,20 @@ const SYNTAX_POWERS = [
     at: [
       'CallExpression[callee.property.name="writeHead"]',
       'AssignmentExpression[left.property.name=/^status(Code|Message)$/]',
-      'Literal[value=/^HTTP\\u002F1\\.[01] [1-5]/]',
-      'TemplateElement[value.raw=/^HTTP\\u002F1\\.[01] [1-5]/]',
     ],
     owners: ['respond/**', 'admin/**', ...DEMO],
     why: 'A status is written by respond alone (relay, or refuse for an invented one), so that each is logged and counted once.',
+  },
+  {
+    at: ['Literal[value=/^HTTP\\u002F1\\.[01] [1-5]/]', 'TemplateElement[value.raw=/^HTTP\\u002F1\\.[01] [1-5]/]'],
+    owners: ['respond/refuse.ts'],
+    why: 'A status is written by respond alone, and invented by respond/refuse alone.',
+  },
+  {
+    at: ['Literal[value=/^HTTP\\u002F1\\.([01] ?)?$/]', 'TemplateElement[value.raw=/^HTTP\\u002F1\\./]'],
+    // What is not invented: 1xx of the application, and its answer to an Upgrade.
+    owners: ['respond/refuse.ts', 'respond/relay.ts', 'forward/tunnel.ts'],
+    why: 'A status line is written by respond, and by forward/tunnel for the status of the application: any other would be neither logged nor counted.',
   },
   {
     at: ['MemberExpression[object.name="process"][property.name=/^(stdout|stderr|stdin|argv)$/]'],
@@ -171,10 +243,31 @@ const SYNTAX_POWERS = [
     owners: ['main.ts'],
     why: 'Imports are static, so that the level table can be checked; only main loads commands lazily.',
   },
+  {
+    at: [
+      'ImportExpression:not([source.value=/^\\.\\u002Fcommands\\u002F/])',
+      ':not(CallExpression[arguments.0.value="../package.json"]) > CallExpression[callee.name="createRequire"]',
+    ],
+    owners: [],
+    why: 'Lazily loaded are commands, by name, and package.json: what else is loaded has to be seen by the level table.',
+  },
+];
+
+/** Ways round every table of this file. */
+const GLOBALS = [
+  ...['globalThis', 'global'].map((name) => ({
+    name,
+    message: 'Name the global itself: behind globalThis, the rules about process and fetch cannot see it.',
+  })),
+  ...['fetch', 'WebSocket', 'EventSource'].map((name) => ({
+    name,
+    message:
+      'Outgoing connections belong to forward, and it uses undici: a global client has timeouts and a pool of its own.',
+  })),
 ];
 
 const PURE_GLOBALS = [
-  ...['process', 'console', 'fetch', 'performance', 'globalThis', 'global', 'WebSocket'],
+  ...['process', 'console', 'performance'],
   ...['setTimeout', 'setInterval', 'setImmediate', 'queueMicrotask'],
 ].map((name) => ({
   name,
@@ -258,7 +351,7 @@ function placeRules(place) {
         { patterns: [...levelPatterns(place), ...modulePatterns(place)] },
       ],
       'no-restricted-syntax': ['error', ...restrictedSyntax(place)],
-      'no-restricted-globals': ['error', ...(place.level <= 1 ? PURE_GLOBALS : [])],
+      'no-restricted-globals': ['error', ...GLOBALS, ...(place.level <= 1 ? PURE_GLOBALS : [])],
       'no-console': place.level === 5 ? 'off' : 'error',
     },
   };

@@ -1,5 +1,6 @@
 /**
- * Compiles src/ to dist/. Node's own modules only, so that it can be read and run before anything is installed.
+ * Compiles src/ to dist/, and installs the compiler first where it is missing. Node's own modules only, so that it can be
+ * read and run before anything is installed.
  *
  * The compiler writes next to dist/ and the result is swapped in whole: a file that was deleted from src/ does not
  * live on in dist/, and a process that is running from dist/ never sees half a build.
@@ -86,4 +87,7 @@ export function build(root, stdio = 'inherit') {
   return 0;
 }
 
-if (isMain(import.meta.url)) process.exitCode = build(ROOT);
+// No top-level await: ready.mjs imports this module, and each would wait for the other.
+if (isMain(import.meta.url)) {
+  void import('./ready.mjs').then(({ installAndBuild }) => (process.exitCode = installAndBuild(ROOT)));
+}

@@ -144,11 +144,25 @@ export function makeReady(root, options) {
   });
 }
 
-function main() {
-  const tooOld = nodeTooOld(ROOT);
-  if (tooOld === null) return makeReady(ROOT, { tests: process.argv.includes('--tests') });
+/** For `npm run build`: builds in any case. Returns an exit code. */
+export function installAndBuild(root) {
+  return onGoodNode(root, () =>
+    withLock(root, () => {
+      const installed = missingPackages(root, { dev: true }).length > 0 ? install(root) : 0;
+      return installed === 0 ? build(root) : installed;
+    }),
+  );
+}
+
+function onGoodNode(root, action) {
+  const tooOld = nodeTooOld(root);
+  if (tooOld === null) return action();
   console.error(tooOld);
   return 1;
+}
+
+function main() {
+  return onGoodNode(ROOT, () => makeReady(ROOT, { tests: process.argv.includes('--tests') }));
 }
 
 if (isMain(import.meta.url)) process.exitCode = main();

@@ -316,12 +316,25 @@ class RunningApp implements App {
     const { state, entrance, ticketSecret } = this.parts;
     const before = trustDigest(state.config, state.credentials);
     const changed = trustDigest(loaded.config, loaded.credentials) !== before;
+    const allowed = state.config.clientCert;
     // Sessions outlive a reload that leaves trust as it is, and with them the chains that they do not carry.
     state.trust = createTrust(loaded, ticketSecret, changed ? new KnownPaths() : state.trust.policy.knownPaths);
     state.config = loaded.config;
     state.credentials = loaded.credentials;
     this.log.level = loaded.config.log.level;
     if (changed) entrance.reconsider();
+    this.warnOfLoosening(allowed);
+  }
+
+  /** A file cut short is valid, too: what opens the door is said aloud. */
+  private warnOfLoosening(before: Config['clientCert']): void {
+    const { verify, allow } = this.parts.state.config.clientCert;
+    if (before.allow.length > 0 && allow.length === 0) {
+      this.log.warn('since this reload clientCert.allow is empty: every certificate under the CA is let in');
+    }
+    if (before.verify === 'required' && verify !== 'required') {
+      this.log.warn('since this reload callers may come in without a verified certificate', { verify });
+    }
   }
 
   private reportReload({ result, message }: ReloadOutcome): void {

@@ -155,10 +155,14 @@ export class Passage implements RelayOptions, TunnelObserver {
   /** Answers an Upgrade by ourselves: no ServerResponse belongs to it. */
   refuseOn(socket: Duplex, { code, detail }: Problem): void {
     socket.on('error', () => socket.destroy());
-    socket.end(unparsedRefusal(code, { requestId: this.requestId, starting: this.isStarting() }));
+    socket.end(this.rawRefusal(code));
     const outcome = 'refused';
     const status = statusOf(code, this.isStarting());
     this.finish({ status, code, detail, outcome, bytesIn: 0, bytesOut: 0, headAt: null, upgraded: false });
+  }
+
+  private rawRefusal(code: RequestCode): Buffer {
+    return unparsedRefusal(code, { requestId: this.requestId, json: this.wantsJson(), starting: this.isStarting() });
   }
 
   tunnelAnswered(status: number, headers: readonly string[]): string[] {
@@ -171,7 +175,7 @@ export class Passage implements RelayOptions, TunnelObserver {
   tunnelFailed(error: ProxyError): string | Buffer {
     this.tunnelError = error;
     if (this.tunnelHeadAt === null) this.tunnelStatus = statusOf(error.code, this.isStarting());
-    return unparsedRefusal(error.code, { requestId: this.requestId, starting: this.isStarting() });
+    return this.rawRefusal(error.code);
   }
 
   tunnelClosed(bytes: { readonly received: number; readonly sent: number }): void {

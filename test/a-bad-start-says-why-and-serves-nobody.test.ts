@@ -60,16 +60,46 @@ const CASES: readonly [what: string, bad: Bad, code: number, message: RegExp][] 
     'a certificate file that is not there',
     setting('tls.cert', '/none.pem'),
     78,
-    /tls\.cert: \/none\.pem cannot be read/,
+    /tls\.cert \(flag --tls\.cert\): \/none\.pem cannot be read/,
   ],
-  ['a key file that is not there', setting('tls.key', '/none.key'), 78, /tls\.key: \/none\.key cannot be read/],
-  ['a CA file that is not there', setting('clientCert.ca', '/no-ca'), 78, /clientCert\.ca: \/no-ca cannot be read/],
-  ['the key of another certificate', file('tls.key', 'o.key', other.keyPem), 78, /tls\.key.*does not belong/],
-  ['a key that is no key', file('tls.key', 'o.key', 'PRIVATE KEY'), 78, /tls\.key: o\.key/],
-  ['an encrypted key without a passphrase', file('tls.key', 'e.key', encrypted), 78, /tls\.key: e\.key is encrypted/],
-  ['a certificate file without a certificate', file('tls.cert', 'c.pem', 'hello'), 78, /tls\.cert: c\.pem/],
-  ['a CA file without a certificate', file('clientCert.ca', 'ca.txt', 'hello'), 78, /clientCert\.ca: ca\.txt/],
-  ['an empty CA file', file('clientCert.ca', 'ca.txt', ''), 78, /clientCert\.ca: ca\.txt/],
+  [
+    'a key file that is not there',
+    setting('tls.key', '/none.key'),
+    78,
+    /tls\.key \(flag --tls\.key\): \/none\.key cannot be read/,
+  ],
+  [
+    'a CA file that is not there',
+    setting('clientCert.ca', '/no-ca'),
+    78,
+    /clientCert\.ca \(flag --clientCert\.ca\): \/no-ca cannot be read/,
+  ],
+  [
+    'the key of another certificate',
+    file('tls.key', 'o.key', other.keyPem),
+    78,
+    /tls\.key \(flag --tls\.key\): .*does not belong/,
+  ],
+  ['a key that is no key', file('tls.key', 'o.key', 'PRIVATE KEY'), 78, /tls\.key \(flag --tls\.key\): o\.key/],
+  [
+    'an encrypted key without a passphrase',
+    file('tls.key', 'e.key', encrypted),
+    78,
+    /tls\.key \(flag --tls\.key\): e\.key is encrypted/,
+  ],
+  [
+    'a certificate file without a certificate',
+    file('tls.cert', 'c.pem', 'hello'),
+    78,
+    /tls\.cert \(flag --tls\.cert\): c\.pem/,
+  ],
+  [
+    'a CA file without a certificate',
+    file('clientCert.ca', 'ca.txt', 'hello'),
+    78,
+    /clientCert\.ca \(flag --clientCert\.ca\): ca\.txt/,
+  ],
+  ['an empty CA file', file('clientCert.ca', 'ca.txt', ''), 78, /clientCert\.ca \(flag --clientCert\.ca\): ca\.txt/],
   ['no CA at all', setting('clientCert.ca', ''), 78, /clientCert\.ca \(default\)/],
   [
     'a setting that does not exist',
@@ -85,9 +115,28 @@ const CASES: readonly [what: string, bad: Bad, code: number, message: RegExp][] 
   ],
   ['a flag that does not exist', () => ({ more: ['--listen.prot', '1'] }), 64, /--listen\.prot.*--listen\.port/],
   ['a value of the wrong type', setting('limits.body', 'much'), 78, /limits\.body \(flag --limits\.body\): .*much/],
+  [
+    'a certificate file that the file of settings names, and that is not there',
+    () => ({ flags: { 'tls.cert': '' }, yaml: 'log: {level: info}\ntls:\n  cert: none.pem\n' }),
+    78,
+    /tls\.cert \(sidecar\.yaml line 3\): none\.pem cannot be read/,
+  ],
+  [
+    'a CA file that a variable names, and that is not there',
+    () => ({ flags: { 'clientCert.ca': '' }, env: { MTLS_SIDECAR_CLIENT_CERT_CA: '/no-ca' } }),
+    78,
+    /clientCert\.ca \(environment variable MTLS_SIDECAR_CLIENT_CERT_CA\): \/no-ca cannot be read/,
+  ],
+  ['ciphers that nobody knows', setting('tls.ciphers', 'NONSENSE'), 78, /tls\.ciphers \(flag .*"NONSENSE".*ECDHE/],
+  ['a curve that nobody knows', setting('tls.curves', 'nocurve'), 78, /tls\.curves \(flag .*"nocurve".*X25519/],
   ['a file that is no YAML', () => ({ yaml: 'listen: [1\n' }), 78, /sidecar\.yaml line \d/],
   ['a file of settings that is not there', () => ({ more: ['--config', '/none.yaml'] }), 78, /\/none\.yaml/],
-  ['an address of another machine', setting('listen.host', '192.0.2.1'), 78, /listen\.port: 192\.0\.2\.1 .*no address/],
+  [
+    'an address of another machine',
+    setting('listen.host', '192.0.2.1'),
+    78,
+    /listen\.host \(flag --listen\.host\): 192\.0\.2\.1 .*no address/,
+  ],
 ];
 
 describe.concurrent('a bad start ends with one message and nothing served', () => {
@@ -104,7 +153,7 @@ describe.concurrent('a bad start ends with one message and nothing served', () =
     const ended = await start(setting(name, port));
     expect(ended).toEqual({
       code: 78,
-      lines: [`mtls-sidecar: ${name}: 127.0.0.1 port ${port} is already in use`],
+      lines: [`mtls-sidecar: ${name} (flag --${name}): 127.0.0.1 port ${port} is already in use`],
       stdout: '',
     });
   });

@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -66,6 +67,44 @@ describe('a checkout installs what is missing, and only then', () => {
     expect(nodeTooOld(checkout, '18.20.0')).not.toBeNull();
     expect(nodeTooOld(checkout, '20.19.0')).toBeNull();
     expect(nodeTooOld(checkout, '24.0.0')).toBeNull();
+  });
+});
+
+/** Installs by linking what this checkout has, and notes how often it was asked. */
+const NPM = `
+import { appendFileSync, mkdirSync, symlinkSync, copyFileSync } from 'node:fs';
+appendFileSync('npm-was-called', process.argv.slice(2).join(' ') + '\\n');
+mkdirSync('node_modules', { recursive: true });
+for (const name of ['typescript', '@types', 'undici-types']) {
+  symlinkSync(\`${ROOT}/node_modules/\${name}\`, \`node_modules/\${name}\`);
+}
+copyFileSync('package-lock.json', 'node_modules/.package-lock.json');
+console.log('added 3 packages');
+`;
+
+describe('npm run build', () => {
+  const runBuild = () =>
+    spawnSync(process.execPath, [join(checkout, 'scripts/build.mjs')], {
+      encoding: 'utf8',
+      env: { ...process.env, npm_execpath: join(checkout, 'npm.js') },
+    });
+
+  it('as the first command installs and builds; as the second it only builds', () => {
+    cpSync(join(ROOT, 'scripts'), join(checkout, 'scripts'), { recursive: true });
+    put('npm.js', NPM);
+    expect(runBuild()).toMatchObject({
+      status: 0,
+      stderr: expect.stringMatching(/^installing .*\nadded 3 packages\n$/),
+    });
+    expect(distIsCurrent(checkout)).toBe(true);
+    expect(runBuild()).toMatchObject({ status: 0, stderr: '' });
+    expect(readFileSync(join(checkout, 'npm-was-called'), 'utf8')).toMatch(/^ci --include=dev .*\n$/);
+  });
+
+  it('says what npm says when nothing can be installed', () => {
+    cpSync(join(ROOT, 'scripts'), join(checkout, 'scripts'), { recursive: true });
+    put('npm.js', "console.error('no network'); process.exit(7);\n");
+    expect(runBuild()).toMatchObject({ status: 7, stderr: expect.stringContaining('no network') });
   });
 });
 

@@ -163,7 +163,7 @@ describe('what does not end', () => {
 
   it('is cut short within shutdown.delay as well', async () => {
     const { application } = await startHolding();
-    const sidecar = await startRun(application.url, { 'shutdown.grace': '10m', 'shutdown.delay': '10m' });
+    const sidecar = await startRun(application.url, { 'shutdown.grace': '10m', 'shutdown.delay': '9m' });
     await signal(sidecar, 'SIGTERM');
     sidecar.child.kill('SIGTERM');
     expect(await sidecar.ended()).toEqual({ code: 0, signal: null });

@@ -347,6 +347,15 @@ describe('any other protocol', () => {
     },
   );
 
+  it('is refused in JSON when the caller asks for that', async () => {
+    const answer = await sendRaw(
+      sidecar,
+      upgradeHead('/json', 'Content-Length: 1\r\nAccept: application/json\r\n') + 'x',
+    );
+    expect(answer).toMatch(/^HTTP\/1\.1 400 [^]*Content-Type: application\/json/);
+    expect(answer).toMatch(/\{"error":\{"code":"bad_request","message":"[^"]+","requestId":"[^"]+"\}\}/);
+  });
+
   it('is refused in HTTP/1.0', async () => {
     const head = upgradeHead('/old').replace('HTTP/1.1', 'HTTP/1.0');
     expect(await sendRaw(sidecar, head)).toMatch(/^HTTP\/1\.1 400 /);

@@ -165,6 +165,11 @@ describe('what cannot be explained', () => {
     [['--client', 'a', '--method', 'post'], 64, /--method must be/],
     [['--client', 'a', '--cleint', 'b'], 64, /unknown flag "--cleint"/],
     [['--client', 'a'], 78, /clientCert\.ca .*is required/],
+    [
+      ['--client', 'a', '--tls.cert=/c', '--tls.key=/k', '--clientCert.ca=/ca'],
+      78,
+      /clientCert\.ca \(flag --clientCert\.ca\): \/ca cannot be read/,
+    ],
     [['--url', 'http://localhost'], 64, /--url must be https/],
     [['--url', 'https://localhost/x'], 64, /--url must be https/],
     [['--url', 'https://localhost', '--client', 'a'], 64, /--client and --key/],

@@ -1,3 +1,4 @@
+import ts from 'typescript';
 import { describe, expect, it } from 'vitest';
 import {
   importsOf,
@@ -9,6 +10,8 @@ import {
 
 const SOURCES = projectFiles('src');
 const IMPORTS = SOURCES.flatMap(importsOf);
+const NODES = new Map(SOURCES.map((file) => [file, nodesOf(file)]));
+const MEMBERS = new Map(SOURCES.map((file) => [file, memberExpressionsOf(file)]));
 const PURE = ['identify', 'admit', 'rewrite', 'pki', 'nginx'];
 const HALLWAY = ['proxy', 'passage'];
 const EDGES = ['listen', 'forward', 'respond', 'trust', 'observe', 'admin', 'config'];
@@ -92,6 +95,43 @@ function reachable(start: string, next: ReadonlyMap<string, readonly string[]>):
   return seen;
 }
 
+const SERVERS = /^(createServer|Server|TLSSocket)$/;
+const CLIENTS = /^(request|get|Agent|globalAgent|ClientRequest|connect|createConnection|Socket|Stream)$/;
+
+/** What a file imports as values from Node's network modules, by the exporter's names; `*` for more than single names. */
+function networkNames(file: string): string[] {
+  return (NODES.get(file) ?? [])
+    .filter((node) => ts.isImportDeclaration(node) || ts.isExportDeclaration(node))
+    .filter(({ moduleSpecifier }) => /^.node:(http|https|net|tls).$/.test(moduleSpecifier?.getText() ?? ''))
+    .flatMap((node) => {
+      if (ts.isExportDeclaration(node)) return node.isTypeOnly ? [] : ['*'];
+      if (node.importClause?.phaseModifier === ts.SyntaxKind.TypeKeyword) return [];
+      const bindings = node.importClause?.namedBindings;
+      if (bindings === undefined || !ts.isNamedImports(bindings)) return ['*'];
+      const values = bindings.elements.filter(({ isTypeOnly }) => !isTypeOnly);
+      return values.map(({ propertyName, name }) => (propertyName ?? name).text);
+    });
+}
+
+function nodesOf(file: string): ts.Node[] {
+  const found: ts.Node[] = [];
+  const visit = (node: ts.Node): void => {
+    found.push(node);
+    ts.forEachChild(node, visit);
+  };
+  visit(ts.createSourceFile(file, readProjectFile(file), ts.ScriptTarget.Latest, true));
+  return found;
+}
+
+function isProcessUnderAnotherName(node: ts.Node): boolean {
+  return ts.isIdentifier(node) && node.text === 'process' && !ts.isPropertyAccessExpression(node.parent);
+}
+
+function beginsStatusLine(node: ts.Node): boolean {
+  const text = ts.isStringLiteralLike(node) || ts.isTemplateHead(node) ? node.text : '';
+  return /^HTTP\/1\.([01] ?)?$|^HTTP\/1\.[01] [1-5]/.test(text);
+}
+
 describe('every power has one owner', () => {
   it.each([
     ['undici', /^src\/forward\//],
@@ -104,10 +144,32 @@ describe('every power has one owner', () => {
     ['yaml', /^src\/config\//],
     ['node:fs', /^src\/(trust\/|config\/|forward\/static-files\.ts|observe\/output\.ts|commands\/demo\.ts)/],
     ['node:fs/promises', /^src\/(trust\/|config\/|forward\/static-files\.ts|observe\/output\.ts|commands\/demo\.ts)/],
+    ['node:http', /^src\/(listen|admin|forward)\/|^src\/(respond\/relay|commands\/(ask-admin|demo))\.ts$/],
+    ['node:https', /^src\/(listen|forward)\/|^src\/commands\/(explain-call|demo)\.ts$/],
+    ['node:dns', /^src\/forward\//],
+    ['node:dns/promises', /^src\/(forward\/|commands\/explain-call\.ts$)/],
+    ['node:module', /^src\/(main|app)\.ts$/],
+    ['node:http2', /^$/],
+    ['node:process', /^$/],
     ['node:child_process', /^$/],
   ])('%s', (module, owner) => {
     const users = IMPORTS.filter(({ specifier, typeOnly }) => specifier === module && !typeOnly);
     expect(users.filter(({ from }) => !owner.test(from)).map(show)).toEqual([]);
+  });
+
+  it.each([
+    ['servers', SERVERS, /^src\/((listen|admin)\/|commands\/demo\.ts$)/],
+    ['clients', CLIENTS, /^src\/(forward\/|commands\/(ask-admin|explain-call|check-upstream|demo)\.ts$)/],
+    ['whole modules, which hide what is used of them', /^\*$/, /^$/],
+  ])('%s', (_, power, owner) => {
+    const users = SOURCES.filter((file) => networkNames(file).some((name) => power.test(name)));
+    expect(users.filter((file) => !owner.test(file))).toEqual([]);
+  });
+
+  it('finds the names that it judges', () => {
+    const names = SOURCES.flatMap(networkNames);
+    expect(names.some((name) => SERVERS.test(name))).toBe(true);
+    expect(names.some((name) => CLIENTS.test(name))).toBe(true);
   });
 
   it.each([
@@ -116,9 +178,21 @@ describe('every power has one owner', () => {
     ['process.exitCode', /^src\/main\.ts$/],
     ['process.on', /^src\/(lifecycle|observe\/log)\.ts$/],
     ['process.once', /^src\/lifecycle\.ts$/],
+    ['process.getBuiltinModule', /^$/],
+    ['globalThis.process', /^$/],
   ])('%s', (expression, owner) => {
-    const users = SOURCES.filter((file) => memberExpressionsOf(file).has(expression));
+    const users = SOURCES.filter((file) => MEMBERS.get(file)?.has(expression));
     expect(users.filter((file) => !owner.test(file))).toEqual([]);
+  });
+
+  it('process is handed on by lifecycle alone, and never written under another name', () => {
+    const users = SOURCES.filter((file) => NODES.get(file)?.some(isProcessUnderAnotherName));
+    expect(users).toEqual(['src/lifecycle.ts']);
+  });
+
+  it('a status line begins in respond and in the tunnel', () => {
+    const users = SOURCES.filter((file) => NODES.get(file)?.some(beginsStatusLine));
+    expect(users.sort()).toEqual(['src/forward/tunnel.ts', 'src/respond/refuse.ts', 'src/respond/relay.ts']);
   });
 
   it('identity header names stand in one file', () => {

@@ -27,8 +27,28 @@ describe('refused:', () => {
     ],
     [
       'unverified callers that the application cannot tell from verified ones',
-      { 'clientCert.verify': 'optional-no-ca', 'identity.presets': 'xfcc' },
+      { 'clientCert.verify': 'optional-no-ca', 'identity.presets': '[]' },
       'identity.headers (default): must have a header with the attribute verify',
+    ],
+    ...['xfcc', 'rfc9440', 'traefik'].map((preset): [string, Record<string, string>, string] => [
+      `unverified callers in ${preset}, whose readers know verified ones alone`,
+      { 'clientCert.verify': 'optional-no-ca', 'identity.presets': `nginx,${preset}` },
+      `identity.presets (flag --identity.presets): must be without ${preset} when clientCert.verify is optional-no-ca`,
+    ]),
+    [
+      'a security level that tls.legacy overrules',
+      { 'tls.legacy': 'true', 'tls.securityLevel': '3' },
+      'tls.securityLevel (flag --tls.securityLevel): has no effect with tls.legacy, which makes it 0: leave one of them out [tls.legacy (flag --tls.legacy)]',
+    ],
+    [
+      'index files without a directory',
+      { 'upstream.index': 'index.htm' },
+      'upstream.index (flag --upstream.index): is of use with a file: upstream alone',
+    ],
+    [
+      'a delay that leaves nothing of the grace',
+      { 'shutdown.delay': '25s' },
+      'shutdown.delay (flag --shutdown.delay): must be smaller than shutdown.grace',
     ],
     [
       'presets that want one header for two things',
@@ -44,6 +64,19 @@ describe('refused:', () => {
     const problems = refused(flags);
     expect(problems).toHaveLength(1);
     expect(problems[0]).toContain(expected);
+  });
+
+  it.each<Record<string, string>>([
+    { 'tls.legacy': 'true', 'tls.securityLevel': '0' },
+    { 'tls.legacy': 'true', 'tls.securityLevel': '2' },
+    { 'tls.securityLevel': '3' },
+    { 'upstream.url': 'file:/srv', 'upstream.index': 'index.htm' },
+    { 'shutdown.delay': '24s' },
+    { 'shutdown.grace': '0' },
+    { 'clientCert.verify': 'optional-no-ca' },
+    { 'clientCert.verify': 'optional', 'identity.presets': 'nginx,xfcc,rfc9440,traefik' },
+  ])('but not %j', (flags) => {
+    expect(refused(flags)).toEqual([]);
   });
 
   it('verification without a CA, which would fall back to the public roots', () => {

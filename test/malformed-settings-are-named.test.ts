@@ -1,16 +1,25 @@
 import { afterAll, describe, expect, it } from 'vitest';
 import { loadConfig } from '../src/config/load.js';
+import { SETTINGS } from '../src/config/schema.js';
 import { REQUIRED, configured, problemsOf, refused } from './support/settings.js';
 import { temporaryDirectory, writePem } from './support/pki.js';
 
 const dir = temporaryDirectory();
 afterAll(() => dir.remove());
 
-const inFile = (text: string): readonly string[] => {
+/** @param flags higher than the file: what they set is not judged in it */
+const inFile = (text: string, flags: Readonly<Record<string, string>> = REQUIRED): readonly string[] => {
   const file = writePem(dir.path, 'sidecar.yaml', text);
-  const problems = problemsOf(() => loadConfig({ file, env: {}, flags: REQUIRED }));
+  const problems = problemsOf(() => loadConfig({ file, env: {}, flags }));
   return problems.map((problem) => problem.replace(`${file} `, ''));
 };
+
+/** A setting in a file of its own, and what stands behind its colon. */
+const nested = (name: string, behind: string): string =>
+  name
+    .split('.')
+    .map((key, depth) => `${'  '.repeat(depth)}${key}:`)
+    .join('\n') + `${behind}\n`;
 
 describe('problems', () => {
   it('are told all at once, each with setting, source and what is allowed', () => {
@@ -54,8 +63,37 @@ describe('problems', () => {
       'clientCert: {allow: }\n',
       /^clientCert.allow \(line 1\): must be a list of rules/,
     ],
+    [
+      'a second document, which could hold the rules',
+      'log: {level: info}\n---\nclientCert: {allow: [{commonName: a}]}\n',
+      /^line 2: a second document begins here: settings are one document$/,
+    ],
+    ['a second document behind an empty one', '---\n---\ntls: {legacy: false}\n', /^line 2: a second document/],
+    [
+      'a second document behind an end',
+      'tls: {legacy: false}\n...\ntls: {legacy: true}\n',
+      /^line 3: a second document/,
+    ],
+    ['a second document that is empty', 'tls: {legacy: false}\n---\n', /^line 2: a second document/],
+    ['an alias for nothing', 'tls: {cert: &x , key: a}\nclientCert: {crl: *x}\n', /^clientCert.crl \(line 2\): must/],
   ])('include %s, by line', (_, text, expected) => {
-    expect(inFile(text)[0]).toMatch(expected);
+    expect(inFile(text)).toContainEqual(expect.stringMatching(expected));
+  });
+
+  it.each([...SETTINGS.keys()])('include %s with nothing behind it', (name) => {
+    const flags = Object.fromEntries(Object.entries(REQUIRED).filter(([given]) => given !== name));
+    for (const nothing of ['', ' # later']) {
+      const [problem, ...more] = inFile(nested(name, nothing), flags);
+      expect(problem).toMatch(new RegExp(`^${name} \\(line \\d\\): (?:must|is not)`));
+      expect(more).toEqual([]);
+    }
+  });
+
+  it('do not include null where that is the default, nor a section with nothing in it', () => {
+    for (const [name, setting] of SETTINGS) {
+      expect(inFile(nested(name, ' null')), name).toHaveLength(setting.default === null ? 0 : 1);
+    }
+    expect(inFile('# all of it\n---\nclientCert:\n  # crl: ca.crl\nlog: {format: ~}\n...\n')).toEqual([]);
   });
 
   it('include aliases that multiply', () => {
@@ -76,6 +114,29 @@ describe('problems', () => {
     expect(problemsOf(() => loadConfig({ file: '/nowhere/x.yaml', env: {}, flags: REQUIRED }))[0]).toMatch(
       /^--config \/nowhere\/x.yaml: cannot be read: ENOENT/,
     );
+  });
+
+  it.each([
+    ['is not there', null],
+    ['is no YAML', 'tls: {cert: [\n'],
+    ['has a key twice', 'tls: {cert: c, key: k}\nclientCert: {ca: a}\ntls: {legacy: true}\n'],
+    ['has a section that is none', 'tls: c\n'],
+  ])('leave out what only seems to be missing, because the file %s', (_, text) => {
+    const file = text === null ? '/nowhere/x.yaml' : writePem(dir.path, 'broken.yaml', text);
+    const flags = { 'tls.minVersion': 'TLSv1', 'log.level': 'loud' };
+    const problems = problemsOf(() => loadConfig({ file, env: {}, flags }));
+    expect(problems[0]).toContain(file);
+    // What is wrong in itself stays wrong whatever the file says.
+    expect(problems.filter((problem) => !problem.includes(file))).toEqual([expect.stringMatching(/^log\.level/)]);
+  });
+
+  it.each([
+    ['tls.sessions.lifetime', '500ms', '1s'],
+    ['reload.interval', '50ms', '100ms'],
+    ['tls.sessions.lifetime', '0', '1s'],
+  ])('name the shortest time that %s can be', (name, tooShort, shortest) => {
+    expect(refused({ [name]: tooShort })).toEqual([expect.stringMatching(`or 1h, at least ${shortest}: value was`)]);
+    expect(refused({ [name]: shortest })).toEqual([]);
   });
 
   it('never repeat a key that was pasted where its file name belongs', () => {
@@ -129,6 +190,7 @@ describe('a value of the wrong form is refused:', () => {
     ['clientCert.ca', ''],
     ['clientCert.allow', 'commonName=a'],
     ['clientCert.allow', '[{"commonName":"a","commonName":"b"}]'],
+    ['clientCert.allow', '[]\n---\n[{"commonName":"a"}]'],
   ])('%s %s', (name, text) => {
     expect(refused({ [name]: text })).toHaveLength(1);
     expect(refused({ [name]: text })[0]).toContain(`${name} (flag --${name}): `);

@@ -44,7 +44,19 @@ describe('a port that is in use', () => {
 describe('other failures', () => {
   it('to listen are told too', async () => {
     const error = await failureToListen(0, '192.0.2.1');
-    expect(bindProblem(error, configured())).toMatch(/^listen\.port: .* is no address of this machine$/);
+    expect(bindProblem(error, configured({ 'listen.host': '192.0.2.1', 'listen.port': '0' }))).toBe(
+      'listen.host: 192.0.2.1 is no address of this machine',
+    );
+    expect(bindProblem(error, configured({ 'admin.host': '192.0.2.1', 'admin.port': '0' }))).toBe(
+      'admin.host: 192.0.2.1 is no address of this machine',
+    );
+  });
+
+  it.each(['ENOTFOUND', 'EAI_AGAIN'])('are the fault of the host, not of the port, with %s', (code) => {
+    const hostname = 'nowhere.invalid';
+    const error = Object.assign(new Error(code), { code, syscall: 'getaddrinfo', hostname });
+    expect(bindProblem(error, configured({ 'listen.host': hostname }))).toMatch(/^listen\.host: nowhere\.invalid is/);
+    expect(bindProblem(error, configured({ 'admin.host': hostname }))).toMatch(/^admin\.host: nowhere\.invalid is/);
   });
 
   it('are left to others', () => {

@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import { mkdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { Agent } from 'node:https';
+import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
 import type { TLSSocket } from 'node:tls';
 import { afterEach, describe, expect, it } from 'vitest';
@@ -335,5 +336,71 @@ describe('reloads on demand', () => {
     writeFileSync(sidecar.paths.cert, 'rubbish');
     expect((await sidecar.admin('/reload', 'POST')).status).toBe(500);
     expect((await call(sidecar)).status).toBe(200);
+  });
+});
+
+describe('a handshake that was open before a reload', () => {
+  /** A caller whose TCP connection is accepted, and whose handshake has yet to begin. */
+  async function held(sidecar: Sidecar): Promise<Socket> {
+    const socket = connect(sidecar.port, '127.0.0.1');
+    await once(socket, 'connect');
+    // Accepted, and so under the old trust, once the next caller has been served.
+    await call(sidecar);
+    return socket;
+  }
+
+  it('is judged by what is in force at its end', async () => {
+    const other = createAuthority({ subject: [['CN', 'Another CA']] });
+    const sidecar = await start();
+    const socket = await held(sidecar);
+    writeFileSync(sidecar.paths.ca, other.certPem);
+    await reloaded(sidecar);
+    const answer = await call(sidecar, { socket });
+    expect(answer.status).toBe(400);
+    expect(sidecar.refusals().at(-1)).toMatchObject({ reason: 'untrusted_issuer' });
+  });
+
+  it('ends with its first answer when its caller stays good', async () => {
+    const other = createAuthority({ subject: [['CN', 'Another CA']] });
+    const sidecar = await start();
+    const socket = await held(sidecar);
+    writeFileSync(sidecar.paths.ca, sidecar.pki.ca.certPem + other.certPem);
+    await reloaded(sidecar);
+    expect(await call(sidecar, { socket })).toMatchObject({ status: 200, headers: { connection: 'close' } });
+  });
+
+  it('does not get in without a certificate when one has become required', async () => {
+    const sidecar = await start({ yaml: 'clientCert: {verify: optional}\n' });
+    const socket = await held(sidecar);
+    writeFileSync(join(sidecar.directory, 'sidecar.yaml'), 'clientCert: {verify: required}\n');
+    await reloaded(sidecar);
+    expect((await call(sidecar, { as: null, socket })).status).toBe(400);
+  });
+});
+
+describe('a settings file that is being written', () => {
+  const whole = 'clientCert:\n  allow:\n    - commonName: somebody.else\n      paths: [/im/*]\n';
+  const half = 'clientCert:\n  allow:\n    - commonName: im.qq.com\n';
+
+  it('is not taken at its half', async () => {
+    const sidecar = await start({ yaml: whole, settings: { 'reload.interval': '400ms' } });
+    const file = join(sidecar.directory, 'sidecar.yaml');
+    await sidecar.logged(({ msg }) => msg === 'listening');
+    for (let round = 0; round < 20; round += 1) {
+      writeFileSync(file, round % 2 === 0 ? half : `${half}      paths: [/im/*]\n# ${round}\n`);
+      await new Promise((resolve) => setTimeout(resolve, 60));
+    }
+    expect(sidecar.log.filter(({ msg }) => msg === 'reloaded')).toEqual([]);
+    await reloaded(sidecar);
+    expect((await call(sidecar, { path: '/admin' })).status).toBe(403);
+    expect((await call(sidecar, { path: '/im/x' })).status).toBe(200);
+  });
+
+  it('is taken with a warning when it lets everybody in', async () => {
+    const sidecar = await start({ yaml: whole });
+    writeFileSync(join(sidecar.directory, 'sidecar.yaml'), '{}\n');
+    expect(
+      await sidecar.logged(({ msg }) => msg.includes('clientCert.allow is empty: every') && msg.startsWith('since')),
+    ).toMatchObject({ level: 'warn' });
   });
 });

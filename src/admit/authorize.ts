@@ -59,15 +59,18 @@ export interface Asked {
 export function authorize(identity: PeerIdentity, rules: AllowList, asked: Asked): Permit | 'not_allowed' | 'expired' {
   // An open connection outlives its certificate otherwise: nginx serves it for up to an hour more.
   if (identity.certificate !== null && asked.now > identity.certificate.notAfter) return 'expired';
-  if (rules !== null && !rules.some((rule) => matchesRequest(rule, asked))) return 'not_allowed';
+  if (rules !== null && !matchesAny(rules, asked)) return 'not_allowed';
   return Permit.grant(identity);
 }
 
-function matchesRequest(rule: CompiledRule, asked: Asked): boolean {
-  if (rule.methods !== null && !rule.methods.has(asked.method)) return false;
-  if (rule.paths === null) return true;
-  const path = pathOf(asked.target);
-  return !isAmbiguousPath(path) && rule.paths.some((matches) => matches(path));
+function matchesAny(rules: readonly CompiledRule[], { method, target }: Asked): boolean {
+  const path = pathOf(target);
+  // Judged once, however many rules there are.
+  const isAmbiguous = isAmbiguousPath(path);
+  return rules.some((rule) => {
+    if (rule.methods !== null && !rule.methods.has(method)) return false;
+    return rule.paths === null || (!isAmbiguous && rule.paths.some((matches) => matches(path)));
+  });
 }
 
 function pathOf(target: string): string {
@@ -77,14 +80,38 @@ function pathOf(target: string): string {
 
 /**
  * A path that the application may resolve to another one (dot segments, doubled slashes, encoded separators, path
- * parameters that some servers drop, overlong UTF-8 and broken escapes that some decode) satisfies no path condition:
- * `/im/..%2fadmin` must not pass a rule for `/im/*`.
+ * parameters that some servers drop, control characters, broken escapes, and text that some decode to a separator)
+ * satisfies no path condition: `/im/..%2fadmin` must not pass a rule for `/im/*`.
  */
 function isAmbiguousPath(path: string): boolean {
-  return /\/\/|\\|;|\/\.{1,2}(?:\/|$)/.test(path) || AMBIGUOUS_ESCAPE.test(path);
+  if (AMBIGUOUS_AS_WRITTEN.test(path)) return true;
+  return path.includes('%') && (AMBIGUOUS_ESCAPE.test(path) || holdsAmbiguousText(path));
 }
 
-const AMBIGUOUS_ESCAPE = /%(?:2e|2f|5c|3b|00|25|c[01]|e0%[89]|f0%8|(?![0-9a-f]{2}))/i;
+/** The parser lets through nothing but visible ASCII. Should another one do so, nobody knows in which encoding. */
+const AMBIGUOUS_AS_WRITTEN = /\/\/|[^!-~]|[\\;]|\/\.{1,2}(?:\/|$)/;
+/** Control characters, `# % . / ; ? \` and what is no escape at all. */
+const AMBIGUOUS_ESCAPE = /%(?:[01][0-9a-f]|7f|2[35ef]|3[bf]|5c|(?![0-9a-f]{2}))/i;
+
+/**
+ * Whether escapes beyond ASCII are no UTF-8 (overlong forms among it), or stand for characters that a program may fold to
+ * a separator: `/im/..%ef%bc%8fadmin` holds a full-width slash.
+ */
+function holdsAmbiguousText(path: string): boolean {
+  try {
+    // ASCII was judged before; here its own slashes and dots would be in the way.
+    const text = decodeURIComponent(path).replace(/[ -~]+/g, ' ');
+    return AMBIGUOUS_TEXT.test(text.normalize('NFKC'));
+  } catch {
+    return true;
+  }
+}
+
+/**
+ * What NFKC makes of compatibility forms, and what it leaves but code pages take for a slash (U+2044, U+2215, U+29F8) or
+ * a backslash (U+2216, U+29F5, U+29F9, and the yen and won signs in those of Japan and Korea).
+ */
+const AMBIGUOUS_TEXT = /[#%./;?\\\p{Cc}\u2044\u2215\u29f8\u2216\u29f5\u29f9\u00a5\u20a9]/u;
 
 function compileRule(rule: AllowRule): CompiledRule {
   const conditions = CONDITIONS.flatMap(({ key, compile }) => {

@@ -38,7 +38,7 @@ async function examine(input: Parameters<typeof loadConfigWithSources>[0]): Prom
     const { config } = loaded;
     return [
       ...checkSettings(loaded),
-      ...checkCredentials(config),
+      ...checkCredentials(loaded),
       ...checkFiles(config),
       ...(await checkUpstream(config)),
     ];
@@ -66,7 +66,7 @@ function shown(config: Config, name: string): string {
   return text.length > 100 ? `${text.slice(0, 100)}…` : text;
 }
 
-function checkCredentials(config: Config): Finding[] {
+function checkCredentials({ config, sources }: LoadedConfig): Finding[] {
   const inspection = inspectCredentials(config);
   const circumstances = { config, now: Date.now() };
   return [
@@ -74,13 +74,15 @@ function checkCredentials(config: Config): Finding[] {
     ...(inspection.credentials === null ? [] : [ok('tls.key', 'belongs to the certificate')]),
     ...checkAuthorities(inspection, circumstances),
     ...checkRevocation(inspection, circumstances),
-    ...inspection.problems.map(splitProblem),
+    ...inspection.problems.map((text) => splitProblem(text, sources)),
   ];
 }
 
-function splitProblem(text: string): Finding {
+function splitProblem(text: string, sources: LoadedConfig['sources']): Finding {
   const colon = text.indexOf(': ');
-  return problem(text.slice(0, colon), text.slice(colon + 2));
+  const about = text.slice(0, colon);
+  const source = sources.get(about);
+  return problem(about, text.slice(colon + 2) + (source === undefined ? '' : ` (${source})`));
 }
 
 /** Allowed, and worth a second look. */

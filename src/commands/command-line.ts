@@ -14,6 +14,7 @@ const SETTINGS_HELP = [
   '  --nginx-conf FILE        nginx configuration in place of it; with --prefix DIR what root is relative to,',
   '                           with --force although something that guards access is not carried',
   '  --NAME VALUE             any setting, such as --listen.port 8443 or --clientCert.ca=ca.pem',
+  '  --pretty                 short for --log.pretty: the log for people',
   '',
   'Every setting is also an environment variable: tls.minVersion is MTLS_SIDECAR_TLS_MIN_VERSION.',
   'A flag wins over a variable, a variable over the file, the file over the default.',

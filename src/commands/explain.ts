@@ -1,8 +1,10 @@
 import { parseArguments } from '../config/arguments.js';
-import { loadConfig } from '../config/load.js';
+import { loadConfigWithSources } from '../config/load.js';
+import type { LoadedConfig } from '../config/load.js';
 import { UsageError } from '../errors.js';
 import { rehearse } from '../rehearsal.js';
 import { loadCredentials } from '../trust/credentials.js';
+import type { Credentials } from '../trust/credentials.js';
 import { readCertificates, readPrivateKey } from '../trust/presented-files.js';
 import { EXIT } from './command.js';
 import type { Invocation } from './command.js';
@@ -11,6 +13,7 @@ import type { Question } from './explain-call.js';
 import { callAsJson, callAsText, rehearsalAsJson, rehearsalAsText } from './explain-report.js';
 import { takeOptions } from './own-options.js';
 import { printable, printableJson } from './printable.js';
+import { withSources } from './with-sources.js';
 
 const NAMES = ['client', 'chain', 'method', 'path', 'url', 'key', 'ca'] as const;
 type Name = (typeof NAMES)[number];
@@ -42,8 +45,9 @@ async function offline(values: Values, rest: readonly string[], env: Invocation[
   if (values.ca !== undefined) throw new UsageError('--ca is of use with --url alone: give --clientCert.ca');
   if (values.client === undefined) throw new UsageError('explain needs --client FILE, the certificate of the caller');
   const request = requestOf(values);
-  const config = loadConfig({ ...parseArguments(rest), ...(env === undefined ? {} : { env }) });
-  const credentials = loadCredentials(config);
+  const loaded = loadConfigWithSources({ ...parseArguments(rest), ...(env === undefined ? {} : { env }) });
+  const { config } = loaded;
+  const credentials = credentialsOf(loaded);
   const chain = certificatesOf(values);
   const rehearsal = await rehearse(config, credentials, { chain, request, now: Date.now() });
   return {
@@ -51,6 +55,14 @@ async function offline(values: Values, rest: readonly string[], env: Invocation[
     json: rehearsalAsJson(rehearsal, config),
     text: rehearsalAsText(rehearsal, config),
   };
+}
+
+function credentialsOf({ config, sources }: LoadedConfig): Credentials {
+  try {
+    return loadCredentials(config);
+  } catch (error) {
+    throw withSources(error, sources);
+  }
 }
 
 async function online(url: string, values: Values, rest: readonly string[]): Promise<Explanation> {

@@ -63,7 +63,7 @@ const portOrOff: Format = {
 };
 
 const duration: Format = {
-  allowed: ({ min = 1 }) => `a duration such as 500ms, 10s, 5m or 1h${min === 0 ? ', or 0' : ', more than 0'}`,
+  allowed: ({ min = 1 }) => `a duration such as 500ms, 10s, 5m or 1h${shortest(min)}`,
   parse(raw, options) {
     const value = raw === 0 || raw === '0' ? 0 : measured(raw, /^(\d{1,9})(ms|s|m|h)$/, MILLISECONDS);
     if (value === null || value < (options.min ?? 1)) return refuse(this, options);
@@ -183,12 +183,8 @@ const networks: Format = {
   },
 };
 
-const opensslList: Format = {
-  allowed: () => "a list in OpenSSL's form, such as ECDHE+AESGCM:!aNULL",
-  parse(raw, options) {
-    return typeof raw === 'string' && /^[A-Za-z0-9_.:+!@=,?*/-]+$/.test(raw) ? raw : refuse(this, options);
-  },
-};
+const cipherList = opensslList('ECDHE+AESGCM:!aNULL');
+const curveList = opensslList('X25519:P-256');
 
 const upstream: Format = {
   allowed: () => ALLOWED,
@@ -288,7 +284,8 @@ export const FORMATS = {
   'host-names': hostNames,
   choices,
   networks,
-  'openssl-list': opensslList,
+  'cipher-list': cipherList,
+  'curve-list': curveList,
   upstream,
   'identity-headers': identityHeaders,
   'fact-headers': factHeaders,
@@ -301,6 +298,22 @@ export type FormatName = keyof typeof FORMATS;
 
 function refuse(format: Format, options: FormatOptions): never {
   throw new Error(`must be ${format.allowed(options)}`);
+}
+
+function shortest(min: number): string {
+  if (min === 0) return ', or 0';
+  if (min === 1) return ', more than 0';
+  return `, at least ${min % 1_000 === 0 ? `${min / 1_000}s` : `${min}ms`}`;
+}
+
+/** Whether OpenSSL knows what is in it, only OpenSSL can say; that is asked with the certificate. */
+function opensslList(example: string): Format {
+  return {
+    allowed: () => `a list in OpenSSL's form, such as ${example}`,
+    parse(raw, options) {
+      return typeof raw === 'string' && /^[A-Za-z0-9_.:+!@=,?*/-]+$/.test(raw) ? raw : refuse(this, options);
+    },
+  };
 }
 
 function attempt(parse: () => unknown, format: Format, options: FormatOptions): unknown {

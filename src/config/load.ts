@@ -52,10 +52,12 @@ export function loadConfigWithSources(input: ConfigInput): LoadedConfig {
   const problems = [
     ...layers.flatMap((layer) => layer.problems),
     ...[...malformed].map(([name, message]) => `${describe(name, given)}: ${message}`),
-    ...brokenRules(config, given, malformed),
+    // What seems to be missing, or to be at its default, may stand in the part that could not be read.
+    ...(layers.every(({ isWhole }) => isWhole) ? brokenRules(config, given, malformed) : []),
   ];
   if (problems.length > 0) throw new ConfigError(problems);
-  return { config: deepFreeze(config), sources: new Map([...given].map(([name, { source }]) => [name, source])) };
+  const inForce = { ...config, tls: effectiveTls(config.tls) };
+  return { config: deepFreeze(inForce), sources: new Map([...given].map(([name, { source }]) => [name, source])) };
 }
 
 /** Lowest precedence first, so that a later layer replaces an earlier one. */
@@ -83,7 +85,7 @@ function splitMessage(line: string): [string, string] {
   return [line.slice(0, colon), line.slice(colon + 2)];
 }
 
-/** A malformed setting takes its default here, so that the rules can judge the rest. */
+/** The settings as written. A malformed one takes its default here, so that the rules can judge the rest. */
 function assemble(
   given: ReadonlyMap<string, Given>,
   malformed: ReadonlyMap<string, string>,
@@ -100,7 +102,6 @@ function assemble(
   return {
     ...settings,
     file: file === null ? null : resolve(file),
-    tls: effectiveTls(settings.tls),
     clientCert: { ...settings.clientCert, ...effectiveCas(settings.clientCert.ca as unknown as CaSource[]) },
     upstream: { ...settings.upstream, address: parseUpstream(settings.upstream.url) },
   };

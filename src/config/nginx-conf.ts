@@ -45,7 +45,7 @@ export function nginxLayer(input: NginxInput): Layer {
     given.set(name, { raw: value, source: `${file} line ${line}`, base: dirname(file) });
   }
   const guards = input.force ? [] : report.filter(({ isGuard }) => isGuard).map(guardProblem);
-  return { given, problems: [...guards, ...missing.map((what) => `${input.file}: ${what}`)] };
+  return { given, problems: [...guards, ...missing.map((what) => `${input.file}: ${what}`)], isWhole: true };
 }
 
 function guardProblem({ file, line, directive, text }: ReportEntry): string {

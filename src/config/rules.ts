@@ -1,12 +1,16 @@
 import type { Config, TlsVersion } from './config.js';
 import { conflictingHeaders, namesTaken } from '../rewrite/identity-headers.js';
+import { SETTINGS } from './schema.js';
 import { isLoopback } from './upstream.js';
 
 /** One combination of settings that is not allowed. */
 export interface Rule {
   /** Settings it looks at; the first is the one to change. Not judged while one of them is malformed. */
   readonly about: readonly string[];
-  /** A sentence about the first setting, or null when all is well. */
+  /**
+   * A sentence about the first setting, or null when all is well.
+   * @param config settings as written: what `tls.legacy` changes is not yet changed
+   */
   problem(config: Config): string | null;
 }
 
@@ -14,6 +18,9 @@ const OLD: readonly TlsVersion[] = ['TLSv1', 'TLSv1.1'];
 
 /** Presets with a header that tells a verified caller from another. */
 const PRESETS_WITH_VERIFY: readonly string[] = ['nginx', 'ingress-nginx', 'haproxy'];
+
+/** Presets whose readers take a certificate in them for a verified one: their formats have no word for another. */
+const PRESETS_OF_VERIFIED: readonly string[] = ['xfcc', 'rfc9440', 'traefik'];
 
 /** Every illegal combination: one small rule, one message. */
 export const RULES: readonly Rule[] = [
@@ -48,6 +55,14 @@ export const RULES: readonly Rule[] = [
       OLD.includes(tls.minVersion) && !tls.legacy ? `${tls.minVersion} needs tls.legacy: true` : null,
   },
   {
+    about: ['tls.securityLevel', 'tls.legacy'],
+    // A level that somebody wrote down and that is silently 0 would be believed.
+    problem: ({ tls: { legacy, securityLevel } }) =>
+      legacy && securityLevel !== 0 && securityLevel !== SETTINGS.get('tls.securityLevel')?.default
+        ? 'has no effect with tls.legacy, which makes it 0: leave one of them out'
+        : null,
+  },
+  {
     about: ['tls.ciphers'],
     problem: ({ tls }) =>
       /@SECLEVEL/i.test(tls.ciphers ?? '') ? 'must not contain @SECLEVEL: set tls.securityLevel' : null,
@@ -58,6 +73,28 @@ export const RULES: readonly Rule[] = [
       address.kind === 'tcp' && !isLoopback(address.host) && !unsafeRemote
         ? 'is not this machine: identity headers would travel in the clear and anybody on the way could forge them ' +
           '(upstream.unsafeRemote: true permits it)'
+        : null,
+  },
+  {
+    about: ['upstream.index', 'upstream.url'],
+    problem: ({ upstream: { index, address } }) =>
+      address.kind !== 'file' && String(index) !== String(SETTINGS.get('upstream.index')?.default)
+        ? 'is of use with a file: upstream alone'
+        : null,
+  },
+  {
+    about: ['shutdown.delay', 'shutdown.grace'],
+    problem: ({ shutdown: { delay, grace } }) =>
+      delay > 0 && delay >= grace
+        ? 'must be smaller than shutdown.grace, which counts from the signal, too: nothing in flight could finish'
+        : null,
+  },
+  {
+    about: ['identity.presets', 'clientCert.verify'],
+    problem: ({ identity: { presets }, clientCert: { verify } }) =>
+      verify === 'optional-no-ca' && presets.some(isForVerified)
+        ? `must be without ${presets.filter(isForVerified).join(', ')} when clientCert.verify is optional-no-ca: ` +
+          'an application takes every certificate in these headers for a verified one'
         : null,
   },
   {
@@ -96,6 +133,10 @@ const WILDCARDS = ['0.0.0.0', '::'];
 
 function overlap(one: string, other: string): boolean {
   return one === other || WILDCARDS.includes(one) || WILDCARDS.includes(other);
+}
+
+function isForVerified(preset: string): boolean {
+  return PRESETS_OF_VERIFIED.includes(preset);
 }
 
 function tellsVerified({ identity }: Config): boolean {

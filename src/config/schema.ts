@@ -57,8 +57,8 @@ export const SCHEMA = {
     maxVersion: setting('choice', 'TLSv1.3', 'Newest TLS version offered', { choices: TLS_VERSIONS }),
     legacy: setting('on-off', false, 'Lets old callers in (TLS 1.0, SHA-1, RSA-1024): security level 0, logged loudly'),
     securityLevel: setting('whole-number', 2, "OpenSSL's security level; tls.legacy makes it 0", { max: 5 }),
-    ciphers: setting('openssl-list', null, "Ciphers up to TLS 1.2 in OpenSSL's form; unset means OpenSSL's choice"),
-    curves: setting('openssl-list', null, "Key exchange groups in OpenSSL's form; unset means OpenSSL's choice"),
+    ciphers: setting('cipher-list', null, "Ciphers up to TLS 1.2 in OpenSSL's form; unset means OpenSSL's choice"),
+    curves: setting('curve-list', null, "Key exchange groups in OpenSSL's form; unset means OpenSSL's choice"),
     handshakeTimeout: setting('duration', '10s', 'Longest time from the TCP connection to the end of the handshake'),
     sessions: {
       resumption: setting('on-off', true, 'Whether a caller may resume an earlier TLS session'),
@@ -139,8 +139,10 @@ export const SCHEMA = {
     }),
   },
   shutdown: {
-    delay: setting('duration', '0s', 'How long new requests are still served after SIGTERM', { min: 0 }),
-    grace: setting('duration', '25s', 'How long requests in flight may take after that', { min: 0 }),
+    delay: setting('duration', '0s', 'How long new connections are still served after SIGTERM', { min: 0 }),
+    grace: setting('duration', '25s', 'Longest time from SIGTERM to the end, with shutdown.delay in it', {
+      min: 0,
+    }),
   },
   log: {
     level: setting('choice', 'info', 'Least severe log lines that are written', { choices: LEVELS }),

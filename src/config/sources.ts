@@ -19,6 +19,8 @@ export interface Given {
 export interface Layer {
   readonly given: ReadonlyMap<string, Given>;
   readonly problems: readonly string[];
+  /** False when a part of it could not be read: settings that seem to be missing may be there. */
+  readonly isWhole: boolean;
 }
 
 export type Environment = Readonly<Record<string, string | undefined>>;
@@ -38,7 +40,12 @@ export function fileLayer(file: string): Layer {
   const given = new Map<string, Given>();
   const problems: string[] = [];
   const base = dirname(resolve(file));
-  const text = readText(file, problems);
+  let isWhole = true;
+  const fail = (message: string): void => {
+    problems.push(message);
+    isWhole = false;
+  };
+  const text = readText(file, fail);
   visitYaml(text, {
     isSection: (path) => known(path, SECTIONS),
     value(path, raw, line) {
@@ -46,9 +53,9 @@ export function fileLayer(file: string): Layer {
       if (known(path, SETTINGS)) given.set(path.join('.'), { raw, source, base });
       else problems.push(unknownInFile(path, source));
     },
-    problem: (message, line) => problems.push(`${file} line ${line}: ${message}`),
+    problem: (message, line) => fail(`${file} line ${line}: ${message}`),
   });
-  return { given, problems };
+  return { given, problems, isWhole };
 }
 
 /** Settings from variables that begin with MTLS_SIDECAR_. */
@@ -65,7 +72,7 @@ export function environmentLayer(env: Environment): Layer {
     else if (text.trim() === '') problems.push(`${name} (${source}): is empty; unset the variable or give a value`);
     else given.set(name, { raw: fromText(name, text), source, base: process.cwd() });
   }
-  return { given, problems };
+  return { given, problems, isWhole: true };
 }
 
 /** Settings from flags. @param flags text by full setting name; the command line was already checked for unknown ones */
@@ -74,14 +81,14 @@ export function flagLayer(flags: Readonly<Record<string, string>>): Layer {
   for (const [name, text] of Object.entries(flags)) {
     given.set(name, { raw: fromText(name, text), source: `flag --${name}`, base: process.cwd() });
   }
-  return { given, problems: [] };
+  return { given, problems: [], isWhole: true };
 }
 
-function readText(file: string, problems: string[]): string {
+function readText(file: string, fail: (message: string) => void): string {
   try {
     return readFileSync(file, 'utf8');
   } catch (error) {
-    problems.push(`--config ${file}: cannot be read: ${(error as Error).message}`);
+    fail(`--config ${file}: cannot be read: ${(error as Error).message}`);
     return '';
   }
 }

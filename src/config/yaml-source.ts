@@ -15,7 +15,8 @@ const OPTIONS: ParseOptions & DocumentOptions & SchemaOptions = {
   merge: false,
   stringKeys: true,
   prettyErrors: false,
-  logLevel: 'silent',
+  // Nothing is printed here either. At 'silent' the parser drops a second document, and its rules, without a word.
+  logLevel: 'error',
 };
 
 /**
@@ -27,7 +28,10 @@ export function visitYaml(text: string, visitor: YamlVisitor): void {
   const document = parseDocument(text, { ...OPTIONS, lineCounter: lines });
   const lineAt = (offset: number): number => lines.linePos(offset).line;
   const complaints = [...document.errors, ...document.warnings];
-  for (const { message, pos } of complaints) visitor.problem(message, lineAt(pos[0]));
+  for (const { code, message, pos } of complaints) {
+    const isSecond = code === 'MULTIPLE_DOCS';
+    visitor.problem(isSecond ? 'a second document begins here: settings are one document' : message, lineAt(pos[0]));
+  }
   if (complaints.length === 0) visitSection(document.contents, [], { document, visitor, lineAt });
 }
 
@@ -54,12 +58,26 @@ function visitPair(key: unknown, value: unknown, parent: readonly string[], walk
   const path = [...parent, String(isScalar(key) ? key.value : key)];
   if (walk.visitor.isSection(path)) return visitSection(value, path, walk);
   try {
-    walk.visitor.value(path, value === null ? null : (value as Node).toJS(walk.document, { mapAsMap: true }), line);
+    walk.visitor.value(path, valueOf(value, walk), line);
   } catch (error) {
     // Aliases that multiply ("billion laughs") end here.
     walk.visitor.problem((error as Error).message, line);
   }
 }
+
+/**
+ * A setting with nothing behind it is empty text, which every format refuses. Only the word null is null: `crl:` with
+ * its files commented out, or left out by a template, must not pass for "no revocation lists".
+ */
+function valueOf(node: unknown, walk: Walk): unknown {
+  if (node === null) return '';
+  const meant = isAlias(node) ? node.resolve(walk.document) : node;
+  if (isScalar(meant) && meant.value === null && !NULL_WORD.test(meant.source ?? '')) return '';
+  return (node as Node).toJS(walk.document, { mapAsMap: true });
+}
+
+/** YAML 1.2.2 section 10.3.2. */
+const NULL_WORD = /^(?:null|Null|NULL|~)$/;
 
 function lineOf(node: unknown, walk: Walk): number {
   return walk.lineAt((node as Node | null)?.range?.[0] ?? 0);

@@ -26,7 +26,6 @@ export class PlainExchange implements Exchange {
 
   /** Called once, when the pool has room. */
   start(): void {
-    if (this.finished) return this.upstream.leave();
     this.entered = true;
     const { address, connectTimeout } = this.upstream.target;
     const connection = connectOptions(address);
@@ -135,6 +134,7 @@ export class PlainExchange implements Exchange {
     this.finished = true;
     this.stopTimer();
     if (this.entered) this.upstream.leave();
+    else this.upstream.withdraw(this);
     return true;
   }
 

@@ -31,7 +31,6 @@ export class PooledExchange implements Exchange, Dispatcher.DispatchHandler {
 
   /** Called once, when the pool has room. */
   start(): void {
-    if (this.finished) return this.upstream.leave();
     this.pooled = this.upstream.take();
     this.dispatch(this.pooled);
   }
@@ -57,7 +56,8 @@ export class PooledExchange implements Exchange, Dispatcher.DispatchHandler {
   abort(): void {
     if (this.finished) return;
     this.finished = true;
-    // Null while waiting or connecting: `start` or `onConnect` will see that it is over.
+    if (this.pooled === null) return this.upstream.withdraw(this);
+    // Null while connecting: `onConnect` will see that it is over.
     this.abortUpstream?.();
   }
 

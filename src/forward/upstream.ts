@@ -21,9 +21,9 @@ export interface PooledClient {
   socket: Socket | null;
 }
 
-interface Waiting {
-  readonly start: () => void;
-  readonly timer: NodeJS.Timeout;
+/** A request that may have to wait for its turn. */
+interface Startable extends Exchange {
+  start(): void;
 }
 
 /**
@@ -35,7 +35,8 @@ interface Waiting {
 export class Upstream {
   private readonly idle: PooledClient[] = [];
   private readonly clients = new Set<Client>();
-  private readonly waiting: Waiting[] = [];
+  /** In the order of arrival, with the timers that end their patience. */
+  private readonly waiting = new Map<Startable, NodeJS.Timeout>();
   private connected = 0;
   private busy = 0;
   private wasReached = false;
@@ -53,7 +54,7 @@ export class Upstream {
   }
 
   numbers(): PoolNumbers {
-    return { open: this.connected, busy: this.busy, waiting: this.waiting.length };
+    return { open: this.connected, busy: this.busy, waiting: this.waiting.size };
   }
 
   /** Sends one admitted request. `sink` hears of it later, never before this returns. */
@@ -62,7 +63,7 @@ export class Upstream {
     // undici has no words for these three: Expect, request trailers and `OPTIONS *`.
     const plain = request.expectsContinue || request.trailers !== null || request.target === '*';
     const exchange = plain ? new PlainExchange(this, request, sink) : new PooledExchange(this, request, sink);
-    this.enter(() => exchange.start(), sink);
+    this.enter(exchange, sink);
     return exchange;
   }
 
@@ -71,30 +72,35 @@ export class Upstream {
     return this.settings;
   }
 
-  /** Runs `start` as soon as the pool has room; fails the sink when that takes longer than connecting may take. */
-  private enter(start: () => void, sink: AnswerSink): void {
+  /** Starts it as soon as the pool has room; fails the sink when that takes longer than connecting may take. */
+  private enter(exchange: Startable, sink: AnswerSink): void {
     if (this.busy < this.settings.maxConnections) {
       this.busy += 1;
-      start();
+      exchange.start();
       return;
     }
     const timer = setTimeout(() => {
-      this.waiting.splice(this.waiting.indexOf(entry), 1);
+      this.waiting.delete(exchange);
       sink.fail(new ProxyError('upstream_timeout', 'upstream', 'forward', 'no upstream connection became free'));
     }, this.settings.connectTimeout);
-    const entry: Waiting = { start, timer };
-    this.waiting.push(entry);
+    this.waiting.set(exchange, timer);
+  }
+
+  /** Forgets an exchange that was given up before its turn. */
+  withdraw(exchange: Startable): void {
+    clearTimeout(this.waiting.get(exchange));
+    this.waiting.delete(exchange);
   }
 
   /** Ends the turn of an exchange that was started. */
   leave(): void {
-    const next = this.waiting.shift();
-    if (next === undefined) {
+    const next = this.waiting.keys().next();
+    if (next.done === true) {
       this.busy -= 1;
       return;
     }
-    clearTimeout(next.timer);
-    next.start();
+    this.withdraw(next.value);
+    next.value.start();
   }
 
   take(): PooledClient {

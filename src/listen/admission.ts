@@ -6,6 +6,7 @@ import type { PeerCertificate, PeerIdentity } from '../identify/peer-identity.js
 import type { Observer } from '../observe/observer.js';
 import { httpsLocation, sniff } from './plain-http.js';
 import { isCertifiedName, readPeer, startHandshake, type TlsParameters } from './tls-socket.js';
+import { Recheck } from './recheck.js';
 import { judge, type Policy } from './verdict.js';
 import { explainHandshakeError } from './verify-errors.js';
 
@@ -17,7 +18,8 @@ export interface Trust {
 }
 
 export interface AdmissionParts {
-  readonly trust: Trust;
+  /** What is in force now. */
+  readonly trust: () => Trust;
   /** Milliseconds, from accept to the end of the handshake. */
   readonly handshakeTimeout: number;
   readonly redirectPlainHttp: boolean;
@@ -25,8 +27,11 @@ export interface AdmissionParts {
   readonly observer: Observer;
   /** @returns why there is no room, or null */
   noRoom(): string | null;
-  /** Takes over an admitted connection. */
-  enter(socket: TLSSocket, identity: PeerIdentity): void;
+  /**
+   * Takes over an admitted connection.
+   * @param stale whether trust changed during its handshake, so that it has to end with its first answer
+   */
+  enter(socket: TLSSocket, identity: PeerIdentity, stale: boolean): void;
   /** Answers and ends a refused one. */
   turnAway(socket: Socket, reason: ConnectionReason, location: string | null): void;
 }
@@ -35,6 +40,8 @@ export interface AdmissionParts {
 export class Admission {
   private socket: TLSSocket | null = null;
   private decided = false;
+  /** What was in force when the handshake began. */
+  private readonly trust: Trust;
   /** Before that OpenSSL names the version that it would like best. */
   private secure = false;
   private readonly timer: NodeJS.Timeout;
@@ -48,6 +55,7 @@ export class Admission {
   ) {
     this.remoteAddress = plainAddress(raw.remoteAddress);
     this.remotePort = raw.remotePort ?? 0;
+    this.trust = parts.trust();
     this.timer = setTimeout(() => this.onTimeout(), parts.handshakeTimeout);
     raw.on('error', (error) => this.onError(error));
     raw.once('close', () => this.onError(new Error('the caller closed the connection')));
@@ -68,12 +76,12 @@ export class Admission {
 
   /** A name of the certificate will do where none is set: the next request would not be believed under another. */
   private isOurs(name: string): boolean {
-    const { serverNames, trust } = this.parts;
-    return serverNames.length > 0 ? serverNames.includes(name) : isCertifiedName(trust.tls.secureContext, name);
+    const { serverNames } = this.parts;
+    return serverNames.length > 0 ? serverNames.includes(name) : isCertifiedName(this.trust.tls.secureContext, name);
   }
 
   private handshake(): void {
-    this.socket = startHandshake(this.raw, this.parts.trust.tls);
+    this.socket = startHandshake(this.raw, this.trust.tls);
     this.socket.on('error', (error: Error) => this.onError(error));
     this.socket.once('secure', () => this.onSecure());
   }
@@ -107,13 +115,20 @@ export class Admission {
   }
 
   private decide(socket: TLSSocket): void {
-    const { trust } = this.parts;
-    const verdict = judge({ peer: readPeer(socket), tls: tlsFacts(socket), now: Date.now() }, trust.policy);
+    const verdict = judge({ peer: readPeer(socket), tls: tlsFacts(socket), now: Date.now() }, this.trust.policy);
     if (!verdict.admitted) {
       const { reason, detail } = verdict.refusal;
       return this.turnAway(socket, { reason, detail, certificate: verdict.certificate });
     }
     const { identity } = verdict;
+    const trust = this.parts.trust();
+    const stale = trust !== this.trust;
+    // A handshake held open must not carry yesterday's trust into today.
+    const change = stale ? new Recheck(trust.policy, Date.now()).ask(identity) : null;
+    if (change !== null) {
+      const { code: reason, detail } = change;
+      return this.turnAway(socket, { reason, detail, certificate: identity.certificate });
+    }
     // No request of this caller can ever match: it need not reach the parser to be told.
     if (rulesFor(identity, trust.allow)?.length === 0) {
       const detail = 'no allow rule matches this caller';
@@ -124,7 +139,7 @@ export class Admission {
       return this.turnAway(socket, { reason: 'overloaded', detail: full, certificate: identity.certificate });
     }
     this.settle();
-    this.parts.enter(socket, identity);
+    this.parts.enter(socket, identity, stale);
   }
 
   private turnAway(

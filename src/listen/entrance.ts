@@ -9,6 +9,7 @@ import type { Observer, RequestRecord } from '../observe/observer.js';
 import type { Call, Proxy, Underway } from '../proxy.js';
 import type { ForwardedSource } from '../rewrite/forwarded-headers.js';
 import type { Trust } from './admission.js';
+import { Gate } from './gate.js';
 import { endLingering } from './linger.js';
 import { Recheck, type Change } from './recheck.js';
 
@@ -30,19 +31,18 @@ export interface Admitted {
   readonly socket: TLSSocket;
   readonly connection: Connection;
   readonly source: ForwardedSource;
+  /** Whether trust changed during the handshake: the connection ends with its first answer. */
+  readonly stale: boolean;
 }
 
 const LINE = Symbol('line');
 type LineSocket = TLSSocket & { [LINE]?: Line };
 
-/** Requests that may wait behind the one being answered before we stop reading. */
-const MAX_WAITING = 8;
-
 /**
  * Head room of the parser above `limits.head`: what is a little too large is still read, so that it can be refused by
  * name (414 or 431) with its request line in the log. Bytes.
  */
-const PARSER_SLACK = 16_384;
+const PARSER_SLACK = 32_768;
 
 /** The HTTP side of admitted connections. Nothing else is ever given to this parser. */
 export class Entrance {
@@ -145,11 +145,13 @@ function lineOf(socket: Duplex): Line | undefined {
   return (socket as LineSocket)[LINE];
 }
 
-const DRAINING: Change = { code: 'draining', detail: 'nothing is forwarded any more' };
+const DRAINING = { code: 'draining', detail: 'nothing is forwarded any more' } as const;
 
 /** The requests of one connection, one at a time and in order. */
 class Line {
   private readonly waiting: [IncomingMessage, ServerResponse][] = [];
+  /** Most callers never send a request before the last is answered. */
+  private gate: Gate | null = null;
   private busy = false;
   private current: {
     readonly request: IncomingMessage;
@@ -159,10 +161,12 @@ class Line {
   private requests = 0;
   /** The present answer is the last; what follows is not read as a request. */
   private ended = false;
+  /** What follows the requests that wait is lost. */
+  private overrun = false;
   private failure: { readonly code: RequestCode; readonly detail: string } | null = null;
   /** Set when the caller would not be let in today. */
   private change: Change | null = null;
-  private mustReconnect = false;
+  private mustReconnect: boolean;
   private allowSeen: AllowList | undefined;
   private rules: AllowList = null;
   private flushed = 0;
@@ -171,22 +175,20 @@ class Line {
   constructor(
     private readonly entrance: Entrance,
     readonly admitted: Admitted,
-  ) {}
+  ) {
+    this.mustReconnect = admitted.stale;
+  }
 
   /**
    * Node hands over pipelined requests all at once. Forwarded at once they would reach the application in any order
-   * (measured), so they wait; and when many wait, no more are read.
+   * (measured), so they wait; and while they wait, no more are parsed.
    */
   take(request: IncomingMessage, response: ServerResponse): void {
     if (this.isOver()) return;
     if (!this.busy) return this.serve(request, response);
     this.waiting.push([request, response]);
-    // Later, because Node resumes the socket, in later ticks too, for every request that it has parsed.
-    if (this.waiting.length === MAX_WAITING) setImmediate(() => this.hold());
-  }
-
-  private hold(): void {
-    if (this.waiting.length >= MAX_WAITING) this.admitted.socket.pause();
+    this.gate ??= new Gate(this.admitted.socket);
+    this.gate.close();
   }
 
   private serve(request: IncomingMessage, response: ServerResponse): void {
@@ -222,6 +224,7 @@ class Line {
     const { socket } = this.admitted;
     this.failure ??= { code: 'bad_request', detail: 'an Upgrade behind an unanswered request' };
     socket.on('drain', () => this.current?.response.emit('drain'));
+    this.gate?.discard();
     socket.resume();
   }
 
@@ -257,6 +260,7 @@ class Line {
     const { requestsPerConnection, connectionAge } = parts.limits;
     const old = Date.now() - this.admitted.connection.openedAt >= connectionAge;
     if (draining || this.mustReconnect || old || this.requests >= requestsPerConnection) this.ended = true;
+    if (this.overrun && this.waiting.length === 0) this.ended = true;
     return this.ended;
   }
 
@@ -265,10 +269,11 @@ class Line {
     this.current = null;
     if (this.isOver()) return;
     const next = this.waiting.shift();
-    if (next !== undefined) {
-      if (this.waiting.length === 0) this.admitted.socket.resume();
-      this.serve(...next);
-    } else if (this.failure !== null) this.answerUnreadable(this.failure.code, this.failure.detail);
+    // No earlier than needed: an Upgrade must not be parsed before its turn.
+    if (next?.[0].complete !== true) this.gate?.open();
+    if (next !== undefined) this.serve(...next);
+    else if (this.overrun) this.end();
+    else if (this.failure !== null) this.answerUnreadable(this.failure.code, this.failure.detail);
   }
 
   /**
@@ -292,6 +297,8 @@ class Line {
       if (code === null && error.code !== 'HPE_CLOSED_CONNECTION') socket.destroy();
       return;
     }
+    // A head that is late because we keep the rest of it.
+    if (code === 'request_timeout' && this.gate?.isClosed === true) return this.loseTheRest(this.gate);
     const detail = error.reason ?? error.message;
     if (!this.busy) return this.answerUnreadable(code, detail);
     // Either the body of the present request is broken, or the request behind it.
@@ -310,8 +317,25 @@ class Line {
     observer.requestFinished(unreadableRecord(this.admitted.connection, { code, detail, requestId, answer }));
   }
 
+  /**
+   * Of what was sent ahead the requests that were read whole are still answered. The rest is lost, as its caller has to
+   * expect (RFC 9112 §9.3.2): it is too much to keep, and unread it would hide that the caller has left.
+   */
+  private loseTheRest(gate: Gate): void {
+    this.overrun = true;
+    gate.discard();
+    if (this.waiting.at(-1)?.[0].complete === false) this.waiting.pop();
+  }
+
+  /** After an answer that did not say that it was the last. */
+  private end(): void {
+    this.ended = true;
+    endLingering(this.admitted.socket);
+  }
+
   checkProgress(now: number): void {
     const { socket } = this.admitted;
+    if (this.gate?.isStuck(now) === true) this.loseTheRest(this.gate);
     const flushed = socket.bytesWritten - socket.writableLength;
     if (socket.writableLength === 0 || flushed !== this.flushed || this.stalledSince === 0) {
       this.flushed = flushed;
@@ -338,10 +362,12 @@ function unreadableCode(error: UnreadableError): RequestCode | null {
   return code.startsWith('HPE_') || code === 'ERR_HTTP_CONTENT_LENGTH_MISMATCH' ? 'bad_request' : null;
 }
 
-/** Whether the parser was still in the request line: nothing in the packet so far but target characters. */
+/**
+ * Whether the parser was still in the request line. It does not say, and a later packet of a target looks like one of a
+ * cookie, so only a packet that begins with the method counts; the slack lets most others come as far as `screen`.
+ */
 function isTarget({ rawPacket, bytesParsed }: UnreadableError): boolean {
-  const parsed = rawPacket?.subarray(0, bytesParsed).toString('latin1') ?? '';
-  return /^(?:[A-Z]+ )?[!-9;-~][!-~]*$/.test(parsed);
+  return /^[A-Z-]+ [!-~]*$/.test(rawPacket?.subarray(0, bytesParsed).toString('latin1') ?? '');
 }
 
 function unreadableRecord(

@@ -79,18 +79,18 @@ export class Listener {
   private admissionParts(raw: Socket): AdmissionParts {
     const { listen, handshakeTimeout, observer, entrance, maxConnections } = this.parts;
     return {
-      trust: this.parts.trust(),
+      trust: this.parts.trust,
       handshakeTimeout,
       redirectPlainHttp: listen.plainHttp === 'redirect',
       serverNames: listen.serverNames,
       observer,
       noRoom: () => (entrance.size < maxConnections ? null : `${maxConnections} connections are open`),
-      enter: (socket, identity) => this.enter(socket, raw, identity),
+      enter: (socket, identity, stale) => this.enter({ socket, raw, identity, stale }),
       turnAway: (socket, reason, location) => this.turnAway(socket, reason, location),
     };
   }
 
-  private enter(socket: TLSSocket, raw: Socket, identity: PeerIdentity): void {
+  private enter({ socket, raw, identity, stale }: Entering): void {
     const remoteAddress = plainAddress(raw.remoteAddress);
     const localPort = raw.localPort ?? this.parts.listen.port;
     const openedAt = Date.now();
@@ -104,7 +104,7 @@ export class Listener {
       identityHeaders: this.parts.identityHeaders(identity, openedAt),
     };
     const source = { remoteAddress, localPort, trusted: this.parts.isTrustedProxy(remoteAddress) };
-    this.parts.entrance.enter({ socket, connection, source });
+    this.parts.entrance.enter({ socket, connection, source, stale });
   }
 
   /**
@@ -124,6 +124,13 @@ export class Listener {
     socket.once('close', () => clearTimeout(timer));
     socket.on('data', say);
   }
+}
+
+interface Entering {
+  readonly socket: TLSSocket;
+  readonly raw: Socket;
+  readonly identity: PeerIdentity;
+  readonly stale: boolean;
 }
 
 function unknownCaller(raw: Socket) {

@@ -1,12 +1,12 @@
 import { X509Certificate } from 'node:crypto';
-import type { RequestCode } from '../errors.js';
+import type { ConnectionReason, RequestCode } from '../errors.js';
 import type { PeerIdentity } from '../identify/peer-identity.js';
 import { pathToAnchor } from './chain.js';
 import type { Policy } from './verdict.js';
 
 /** Why a caller that was let in would not be let in today. */
 export interface Change {
-  readonly code: RequestCode;
+  readonly code: RequestCode & ConnectionReason;
   readonly detail: string;
 }
 
@@ -56,6 +56,6 @@ const UNTRUSTED: Change = {
   detail: 'no CA of the bundle leads to this certificate since a reload',
 };
 
-function codeOf(reason: string): RequestCode {
+function codeOf(reason: string): Change['code'] {
   return reason === 'crl_missing' ? 'crl_missing' : 'revoked';
 }

@@ -124,7 +124,7 @@ function headersFor(answer: Answer, body: string, type: string): string[] {
   return headers;
 }
 
-function jsonBody(answer: Answer, { code, requestId }: RequestRefusal): string {
+function jsonBody(answer: Answer, { code, requestId }: Pick<RequestRefusal, 'code' | 'requestId'>): string {
   return `${JSON.stringify({ error: { code, message: answer.title, requestId } })}\n`;
 }
 
@@ -141,15 +141,26 @@ function page(answer: Answer, code: string): string {
 
 /** The whole answer to a connection that never reaches the HTTP parser, as bytes. */
 export function connectionRefusal(reason: ConnectionReason): Buffer {
-  return rawAnswer(CONNECTION_ANSWERS[reason], reason);
+  const answer = CONNECTION_ANSWERS[reason];
+  return rawAnswer(answer, { type: 'text/html', body: page(answer, reason), extra: [] });
+}
+
+/** Whom a refusal is written to by hand. */
+export interface UnparsedRefusal {
+  readonly requestId: string;
+  readonly json?: boolean;
+  readonly starting?: boolean;
 }
 
 /** The whole answer to a request for which there is no ServerResponse (unreadable, or an Upgrade), as bytes. */
 export function unparsedRefusal(
   code: RequestCode,
-  { requestId, starting = false }: { readonly requestId: string; readonly starting?: boolean },
+  { requestId, json = false, starting = false }: UnparsedRefusal,
 ): Buffer {
-  return rawAnswer(answerTo(code, starting), code, ['X-Request-Id', requestId]);
+  const answer = answerTo(code, starting);
+  const extra = ['X-Request-Id', requestId];
+  if (!json) return rawAnswer(answer, { type: 'text/html', body: page(answer, code), extra });
+  return rawAnswer(answer, { type: 'application/json', body: jsonBody(answer, { code, requestId }), extra });
 }
 
 /**
@@ -158,12 +169,17 @@ export function unparsedRefusal(
  */
 export function redirectToHttps(location: string): Buffer {
   const answer = { status: 301, title: 'Moved Permanently' };
-  return rawAnswer(answer, 'plain_http', ['Location', location]);
+  return rawAnswer(answer, { type: 'text/html', body: page(answer, 'plain_http'), extra: ['Location', location] });
 }
 
-function rawAnswer(answer: Answer, code: string, extra: readonly string[] = []): Buffer {
-  const body = page(answer, code);
-  const headers = [...headersFor(answer, body, 'text/html'), ...extra, 'Connection', 'close'];
+interface RawContent {
+  readonly type: string;
+  readonly body: string;
+  readonly extra: readonly string[];
+}
+
+function rawAnswer(answer: Answer, { type, body, extra }: RawContent): Buffer {
+  const headers = [...headersFor(answer, body, type), ...extra, 'Connection', 'close'];
   const lines = [`HTTP/1.1 ${answer.status} ${PHRASES[answer.status] ?? ''}`];
   for (let index = 0; index + 1 < headers.length; index += 2) lines.push(`${headers[index]}: ${headers[index + 1]}`);
   return Buffer.from(`${lines.join('\r\n')}\r\n\r\n${body}`, 'utf8');

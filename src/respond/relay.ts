@@ -1,4 +1,4 @@
-import type { ServerResponse } from 'node:http';
+import { STATUS_CODES, type ServerResponse } from 'node:http';
 import type { ProxyError, RequestCode } from '../errors.js';
 import type { AnswerSink, Exchange } from '../forward/exchange.js';
 import type { Outcome } from '../observe/observer.js';
@@ -42,6 +42,8 @@ export class Relay implements AnswerSink {
   private exchange: Exchange | null = null;
   private pending: PendingHead | null = null;
   private first: Buffer | null = null;
+  private informed = 0;
+  private broken = false;
 
   constructor(
     private readonly response: ServerResponse,
@@ -75,24 +77,49 @@ export class Relay implements AnswerSink {
   }
 
   information(status: number, headers: readonly string[]): void {
-    // RFC 9110 §15.2: never to an HTTP/1.0 caller; and 100 only to whom asked for it.
-    if (this.options.httpVersion !== '1.1' || (status === 100 && !this.options.expectsContinue)) return;
-    if (this.response.headersSent) return;
-    const lines = [`HTTP/1.1 ${status} ${INFORMATION[status] ?? 'Information'}`];
+    if (!this.mayInform(status)) return;
+    this.informed += 1;
+    const lines = [`HTTP/1.1 ${status} ${INFORMATION[status]}`];
     const kept = rewriteResponseHeaders(headers, null);
     for (let index = 0; index + 1 < kept.length; index += 2) lines.push(`${kept[index]}: ${kept[index + 1]}`);
     this.response.socket?.write(`${lines.join('\r\n')}\r\n\r\n`, 'latin1');
   }
 
+  /**
+   * RFC 9110 §15.2: never to an HTTP/1.0 caller; and 100 only to whom asked for it. A caller who does not read, or an
+   * application that does not stop, must not fill the memory with them.
+   */
+  private mayInform(status: number): boolean {
+    const { httpVersion, expectsContinue } = this.options;
+    if (httpVersion !== '1.1' || INFORMATION[status] === undefined || (status === 100 && !expectsContinue))
+      return false;
+    const { socket, headersSent } = this.response;
+    return !headersSent && this.informed < MAX_INFORMED && socket?.writableNeedDrain === false;
+  }
+
   head(status: number, reason: string, headers: readonly string[]): void {
+    if (status < 200 || status > 999) return this.distrust(`an answer with status ${status}`);
     this.headAt = performance.now();
     this.status = status;
-    this.pending = { status, reason, headers: rewriteResponseHeaders(headers, this.options.requestId) };
+    this.pending = {
+      status,
+      // Anything at all, and nobody reads it (RFC 9112 §4): no reason to lose an answer.
+      reason: REASON.test(reason) ? reason : (STATUS_CODES[status] ?? ''),
+      headers: rewriteResponseHeaders(headers, this.options.requestId),
+    };
     // A body that comes with the head shall leave with it; an answer that trickles must not wait for it.
     process.nextTick(flushHead, this);
   }
 
+  /** Node would not send this answer: it is not one. */
+  private distrust(detail: string): void {
+    this.broken = true;
+    this.exchange?.abort();
+    this.refuse('upstream_protocol', detail);
+  }
+
   data(chunk: Buffer): boolean {
+    if (this.broken) return true;
     this.bytesOut += chunk.length;
     if (this.pending !== null && this.first === null) {
       this.first = chunk;
@@ -112,15 +139,25 @@ export class Relay implements AnswerSink {
     const { first, response } = this;
     this.first = null;
     this.writeHead();
-    if (trailers.length > 0 && response.chunkedEncoding)
-      response.addTrailers(pairs(rewriteResponseHeaders(trailers, null)));
+    this.addTrailers(trailers);
+    if (this.broken) return;
     if (first === null) response.end();
     else if (first.length > SMALL_BODY) response.end(first);
     // As latin1 text, byte for byte the same, Node joins it with the head into one write.
     else response.end(first.toString('latin1'), 'latin1');
   }
 
+  private addTrailers(trailers: readonly string[]): void {
+    if (this.broken || trailers.length === 0 || !this.response.chunkedEncoding) return;
+    try {
+      this.response.addTrailers(pairs(rewriteResponseHeaders(trailers, null)));
+    } catch (error) {
+      this.distrust(`trailers that cannot be sent: ${(error as Error).message}`);
+    }
+  }
+
   fail(error: ProxyError): void {
+    if (this.broken) return;
     if (this.pending === null) return this.refuse(error.code, error.message);
     this.flush();
     this.refuse(error.code, error.message);
@@ -137,6 +174,7 @@ export class Relay implements AnswerSink {
     const { first, pending } = this;
     this.first = null;
     this.writeHead();
+    if (this.broken) return;
     if (first !== null) this.write(first);
     // Node keeps a head until its body begins, which for a stream of events may be long after.
     else if (pending !== null) this.response.flushHeaders();
@@ -147,9 +185,20 @@ export class Relay implements AnswerSink {
     const { status, reason, headers } = this.pending;
     this.pending = null;
     if (this.options.isLast()) headers.push('Connection', 'close');
-    this.response.writeHead(status, reason, headers);
+    try {
+      this.response.writeHead(status, reason, headers);
+    } catch (error) {
+      // The application's parser and Node's writer need not agree on what a header is; the process must survive it.
+      this.distrust(`an answer that cannot be sent: ${(error as Error).message}`);
+    }
   }
 }
+
+/** RFC 9112 §4, in the bytes that Node writes. */
+const REASON = /^[\t\x20-\x7e\x80-\xff]*$/;
+
+/** More 1xx than any application has to say about one request. */
+const MAX_INFORMED = 64;
 
 function flushHead(relay: Relay): void {
   relay.flush();

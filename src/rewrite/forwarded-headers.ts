@@ -13,8 +13,16 @@ export interface ForwardedSource {
  * habit: we do not set it, and do not let a caller set it either.
  */
 export function isForwardedHeader(folded: string): boolean {
-  return folded === 'forwarded' || folded === 'x-real-ip' || folded.startsWith('x-forwarded-');
+  return folded.startsWith('x-forwarded') || OTHER_CLAIMS.has(folded);
 }
+
+const OTHER_CLAIMS: ReadonlySet<string> = new Set([
+  'forwarded',
+  'forwarded-for',
+  'x-real-ip',
+  'x-client-ip',
+  'x-cluster-client-ip',
+]);
 
 export interface ReceivedForwarded {
   readonly xForwardedFor: string | null;

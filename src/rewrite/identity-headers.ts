@@ -11,6 +11,7 @@ import {
   VALUES,
   type Format,
 } from './identity-values.js';
+import { foldName } from './fold.js';
 
 /** One header, the attribute in it, and how it is written. */
 interface Entry {
@@ -85,13 +86,13 @@ const RESERVED_PREFIXES = [
 const UNSENT = ['x-ssl-session-id'];
 
 const RESERVED_NAMES: ReadonlySet<string> = new Set([
-  ...Object.values(PRESETS).flatMap((entries) => entries.map(([header]) => fold(header))),
+  ...Object.values(PRESETS).flatMap((entries) => entries.map(([header]) => foldName(header))),
   ...UNSENT,
 ]);
 
 /** Every name in the custom maps, folded, for `isReservedHeader`. */
 export function reservedNames(headers: Readonly<Record<string, string>>): ReadonlySet<string> {
-  return new Set(Object.keys(headers).map((header) => fold(header)));
+  return new Set(Object.keys(headers).map((header) => foldName(header)));
 }
 
 /**
@@ -102,7 +103,7 @@ export function reservedNames(headers: Readonly<Record<string, string>>): Readon
  */
 export function isReservedHeader(name: string, custom: ReadonlySet<string>): boolean {
   if (custom.size === 0 && !couldBeReserved(name)) return false;
-  const folded = fold(name);
+  const folded = foldName(name);
   return (
     custom.has(folded) || RESERVED_NAMES.has(folded) || RESERVED_PREFIXES.some((prefix) => folded.startsWith(prefix))
   );
@@ -119,10 +120,6 @@ function couldBeReserved(name: string): boolean {
   return (first === 0x73 && second === 0x73) || (first === 0x63 && second === 0x6c);
 }
 
-function fold(name: string): string {
-  return name.toLowerCase().replace(/[^a-z0-9-]/g, '-');
-}
-
 /**
  * Problems with a choice of presets and custom headers, one sentence each: two of them want the same header (however
  * spelled) with different contents. The application could not know which one it reads.
@@ -130,8 +127,8 @@ function fold(name: string): string {
 export function conflictingHeaders(choice: HeaderChoice): string[] {
   const seen = new Map<string, Entry>();
   return entriesOf(choice).flatMap((entry) => {
-    const earlier = seen.get(fold(entry.header));
-    if (earlier === undefined) seen.set(fold(entry.header), entry);
+    const earlier = seen.get(foldName(entry.header));
+    if (earlier === undefined) seen.set(foldName(entry.header), entry);
     if (earlier === undefined || earlier.format === entry.format) return [];
     return [`${entry.source} and ${earlier.source} give the header ${entry.header} different contents`];
   });
@@ -139,8 +136,8 @@ export function conflictingHeaders(choice: HeaderChoice): string[] {
 
 /** Which of these names an identity header of the choice has already, however spelled. */
 export function namesTaken(names: readonly string[], choice: HeaderChoice): string[] {
-  const taken = new Set(entriesOf(choice).map(({ header }) => fold(header)));
-  return names.filter((name) => taken.has(fold(name)));
+  const taken = new Set(entriesOf(choice).map(({ header }) => foldName(header)));
+  return names.filter((name) => taken.has(foldName(name)));
 }
 
 /**
@@ -180,6 +177,6 @@ function entry(header: string, attribute: Attribute, source: string, format?: Fo
 
 /** Two presets share a header (X-SSL-Client-CN): it is sent once. */
 function withoutRepeats(entries: readonly Entry[]): Entry[] {
-  const names = entries.map(({ header }) => fold(header));
+  const names = entries.map(({ header }) => foldName(header));
   return entries.filter((_, index) => names.indexOf(names[index] ?? '') === index);
 }

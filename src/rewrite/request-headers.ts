@@ -2,6 +2,7 @@ import { isForwardedHeader, pushForwarded, type ForwardedSource } from './forwar
 import { HOP_BY_HOP, namedByConnection } from './hop-by-hop.js';
 import { isReservedHeader } from './identity-headers.js';
 import type { PushFacts } from './request-facts.js';
+import { foldName } from './fold.js';
 
 export interface RewriteRules {
   /** Folded names of `identity.headers` and `forwarded.headers`, reserved like those of the presets. */
@@ -93,22 +94,21 @@ const REFRAMED: ReadonlySet<string> = new Set(['content-length', 'expect', 'x-re
 
 function decide(name: string, rules: RewriteRules): Treatment {
   const lower = name.toLowerCase();
-  const folded = fold(lower);
+  const folded = foldName(lower);
   if (isReservedHeader(name, rules.customNames)) return DROP;
   if (HOP_BY_HOP.has(folded) || REFRAMED.has(folded)) return DROP;
-  if (folded !== lower) return decideAmbiguous(folded, rules);
+  // CGI would hand it to the application as HTTP_PROXY, which HTTP clients obey (httpoxy, CVE-2016-5385).
+  if (folded === 'proxy') return DROP;
+  if (folded !== lower) return decideAmbiguous(lower, folded, rules);
   if (lower === 'x-forwarded-for') return FORWARDED_FOR;
   if (lower === 'forwarded') return FORWARDED;
   return isForwardedHeader(folded) ? DROP : KEEP;
 }
 
-/** `_` and `.`: kept only on request, and never as a second spelling of a header that means something to us. */
-function decideAmbiguous(folded: string, rules: RewriteRules): Treatment {
-  return rules.underscores === 'keep' && !isForwardedHeader(folded) && folded !== 'host' ? KEEP : DROP;
-}
-
-function fold(lower: string): string {
-  return lower.replace(/[_.]/g, '-');
+/** Never kept as a second spelling of a header that means something to us; with `_` or `.` only on request. */
+function decideAmbiguous(lower: string, folded: string, rules: RewriteRules): Treatment {
+  if (isForwardedHeader(folded) || folded === 'host') return DROP;
+  return rules.underscores === 'keep' || !/[_.]/.test(lower) ? KEEP : DROP;
 }
 
 /**

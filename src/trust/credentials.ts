@@ -1,5 +1,7 @@
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import type { KeyObject } from 'node:crypto';
+import { createSecureContext } from 'node:tls';
+import type { SecureContextOptions } from 'node:tls';
 import type { Config } from '../config/config.js';
 import { ConfigError } from '../errors.js';
 import { formatRfc2253, nameOf } from '../identify/distinguished-name.js';
@@ -10,7 +12,7 @@ import type { FileReader } from './files.js';
 import { isPrivateKey, pemBlocks } from './pem.js';
 import type { PemBlock } from './pem.js';
 import { createRevocationCheck } from './revocation.js';
-import { createServerContext } from './secure-context.js';
+import { cipherString, createServerContext } from './secure-context.js';
 
 /** One CRL block as loaded, for `check`, `/status` and the revocation facts. */
 export interface LoadedCrl {
@@ -263,9 +265,9 @@ class Loading {
     try {
       createServerContext(this.config, credentials);
     } catch (error) {
-      this.problems.push(
-        `tls: OpenSSL does not take these settings with ${this.config.tls.cert}: ${(error as Error).message}`,
-      );
+      const unknown = unknownToOpenSsl(this.config.tls);
+      const whole = `tls: OpenSSL does not take these settings with ${this.config.tls.cert}: ${(error as Error).message}`;
+      this.problems.push(...(unknown.length > 0 ? unknown : [whole]));
     }
   }
 
@@ -332,6 +334,30 @@ interface ParsedKey {
 interface ParsedCertificate {
   readonly certificate: X509Certificate;
   readonly pem: string;
+}
+
+/** Asks OpenSSL about each list alone, for its words about the whole do not say which setting it means. */
+function unknownToOpenSsl(tls: Config['tls']): string[] {
+  const { ciphers, curves } = tls;
+  const problems: string[] = [];
+  if (ciphers !== null && !isTaken({ ciphers: cipherString(tls) })) {
+    const allowed = `must name ciphers up to TLS 1.2 that OpenSSL has at security level ${tls.securityLevel}`;
+    problems.push(`tls.ciphers: ${JSON.stringify(ciphers)} leaves none: ${allowed}, such as ECDHE+AESGCM:!aNULL`);
+  }
+  if (curves !== null && !isTaken({ ecdhCurve: curves })) {
+    const allowed = 'must be a list of groups that OpenSSL has, such as X25519:P-256';
+    problems.push(`tls.curves: ${JSON.stringify(curves)} has an unknown one: ${allowed}`);
+  }
+  return problems;
+}
+
+function isTaken(options: SecureContextOptions): boolean {
+  try {
+    createSecureContext(options);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /** RFC 2253 subject. @throws Error when it is malformed */

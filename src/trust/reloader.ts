@@ -31,21 +31,24 @@ export interface ReloaderParts {
   readonly interval: number;
 }
 
-/** After a set that does not fit together, the files are looked at again so soon: they are probably being written. */
+/** How long files must have stood still before they are read: half a settings file is a valid one, without the rest. */
 const SETTLE = 500;
 
 /** Outcomes kept for the status. */
 const HISTORY = 20;
 
 /**
- * Keeps the process up to date with its files: replaced whole, or not at all. A bad set keeps the old one, and is
- * reported once, when it has stood still for a moment: between two renames certificate and key never fit.
+ * Keeps the process up to date with its files: replaced whole, or not at all, and only when they have stood still for a
+ * moment. A bad set keeps the old one, and is reported once, when it has stood still for another: between two renames
+ * certificate and key never fit.
  */
 export class Reloader {
   readonly history: ReloadOutcome[] = [];
   private current: Loaded;
   private digest: string;
   private seen: string;
+  /** Fingerprint at the last look. */
+  private candidate = '';
   /** Fingerprint of the last set that was turned down. */
   private refusedBefore = '';
   private timer: NodeJS.Timeout | null = null;
@@ -82,11 +85,15 @@ export class Reloader {
   private glance(): void {
     const { interval } = this.parts;
     const found = fingerprint(watched(this.current.config));
+    const settle = Math.min(interval, SETTLE);
     if (found === this.seen) return this.schedule(interval);
+    const moving = found !== this.candidate;
+    this.candidate = found;
+    if (moving) return this.schedule(settle);
     const outcome = this.attempt();
     const settled = outcome.result !== 'refused' || found === this.refusedBefore;
     this.refusedBefore = found;
-    if (!settled) return this.schedule(Math.min(interval, SETTLE));
+    if (!settled) return this.schedule(settle);
     if (outcome.result === 'refused') this.seen = found;
     this.settle(outcome);
     this.schedule(interval);

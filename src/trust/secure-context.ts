@@ -58,13 +58,16 @@ export function cipherString({ ciphers, securityLevel }: Config['tls']): string 
  * Names what a session was verified against. OpenSSL resumes a session only under the same name, so that one which was
  * admitted under another bundle, revocation list or mode needs a full handshake. 32 characters is OpenSSL's limit.
  */
-export function trustDigest({ clientCert }: Config, { cas, crls }: Credentials): string {
+export function trustDigest({ clientCert, tls }: Config, { cas, crls }: Credentials): string {
   const { verify, depth, purpose, crlExpired } = clientCert;
   const facts = {
     verify,
     depth,
     purpose,
     crlExpired,
+    // A session keeps what was weak about its handshake.
+    securityLevel: tls.securityLevel,
+    minVersion: tls.minVersion,
     cas: cas.map(({ pem }) => pem),
     crls: crls.map(({ pem }) => pem),
   };

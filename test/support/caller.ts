@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import { request as httpsRequest, type RequestOptions } from 'node:https';
 import type { ClientRequest, IncomingMessage } from 'node:http';
+import type { Socket } from 'node:net';
 import { connect, type ConnectionOptions, type TLSSocket } from 'node:tls';
 import type { Pki } from './pki.js';
 import type { Sidecar } from './sidecar.js';
@@ -25,6 +26,8 @@ export interface CallOptions extends Omit<RequestOptions, 'cert' | 'key'> {
   readonly body?: string | Buffer;
   /** A TLS session to resume. */
   readonly session?: Buffer;
+  /** A TCP connection that is there already. */
+  readonly socket?: Socket;
 }
 
 /** A sidecar in this process, or one that is a process of its own. */

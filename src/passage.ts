@@ -167,9 +167,10 @@ export class Passage implements RelayOptions, TunnelObserver {
 
   tunnelAnswered(status: number, headers: readonly string[]): string[] {
     this.stages.upstream.markReached();
+    const kept = rewriteResponseHeaders(headers, this.requestId, status);
     this.tunnelHeadAt = performance.now();
     this.tunnelStatus = status;
-    return rewriteResponseHeaders(headers, this.requestId);
+    return kept;
   }
 
   tunnelFailed(error: ProxyError): string | Buffer {

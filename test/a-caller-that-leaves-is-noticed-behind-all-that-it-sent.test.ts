@@ -176,6 +176,26 @@ describe('while it stays', () => {
     expect(application.seen.map(({ url }) => url)).not.toContain('/lost');
   });
 
+  it('a head that is late because we kept the rest of it is lost, not blamed on its caller', async () => {
+    const hurried = await startSidecar({
+      pki,
+      upstream: application.url,
+      settings: { 'limits.headTimeout': '200ms' },
+    });
+    const caller = await openRaw(hurried);
+    caller.socket.write(`${get('/slow')}${get('/before')}GET /late HTTP/1.1\r\nHost: `);
+    await slowOne();
+    caller.socket.write('localhost\r\n\r\n');
+    // Longer than the deadline, and than the time between two looks at it.
+    await new Promise((resolve) => setTimeout(resolve, 400));
+    slow[0]?.end('slow');
+    const received = await caller.closed();
+    expect(paths(received)).toEqual(['/before=0']);
+    expect(received).not.toContain(' 408 ');
+    expect(received.match(/\r\nConnection: close\r\n/gi)).toHaveLength(1);
+    await hurried.stop();
+  });
+
   it('an answer that has begun ends the connection when nothing else can', async () => {
     const caller = await openRaw(sidecar);
     caller.socket.write(get('/slow') + post('/lost', 1_000_000, 20));

@@ -1,7 +1,7 @@
 import { once } from 'node:events';
-import { connect } from 'node:net';
+import { connect, type Socket } from 'node:net';
 import request from 'supertest';
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, onTestFinished } from 'vitest';
 import { createAdminServer, isFromThisHost, type AdminServer, type AdminSource } from '../src/admin/admin-server.js';
 
 const running: AdminServer[] = [];
@@ -186,12 +186,52 @@ describe('a slow or careless client', () => {
     expect(Date.now() - started).toBeLessThan(9_000);
   });
 
-  it('holds at most 64 connections', async () => {
-    const { port } = await start();
-    const sockets = Array.from({ length: 64 }, () => connect(port, '127.0.0.1'));
-    await Promise.all(sockets.map((socket) => once(socket, 'connect')));
-    expect(await exchange(port, 'GET /livez HTTP/1.1\r\nHost: a\r\n\r\n').catch(() => '')).toBe('');
-    for (const socket of sockets) socket.destroy();
+  /** 64 connections, the first of them the oldest. */
+  async function takeAll(port: number, bytes: string): Promise<Socket[]> {
+    const sockets: Socket[] = [];
+    for (let index = 0; index < 64; index += 1) {
+      const socket = connect(port, '127.0.0.1').on('error', () => undefined);
+      sockets.push(socket.resume());
+      await once(socket, 'connect');
+      socket.write(bytes);
+    }
+    onTestFinished(() => sockets.forEach((socket) => socket.destroy()));
+    return sockets;
+  }
+
+  it.each([
+    ['silent', ''],
+    ['slow', 'GET /metrics HTTP/1.1\r\nHost: a\r\n'],
+    ['kept', 'GET /livez HTTP/1.1\r\nHost: a\r\n\r\n'],
+  ])('makes room for a probe when it is the oldest of 64 %s ones', async (_what, bytes) => {
+    const { port, agent } = await start();
+    const sockets = await takeAll(port, bytes);
+    const closed = once(sockets[0] as Socket, 'close');
+    const started = Date.now();
+    await agent.get('/livez').expect(200);
+    expect(Date.now() - started).toBeLessThan(1_000);
+    await closed;
+    expect(sockets.filter(({ destroyed }) => destroyed)).toHaveLength(1);
+  });
+
+  it('does not take the place of one that is being answered: at most 64 are', async () => {
+    let release = (): void => undefined;
+    let asked = 0;
+    const answer = new Promise<string>((resolve) => (release = () => resolve('up 1\n')));
+    const { port, agent } = await start({
+      metrics: () => {
+        asked += 1;
+        return answer;
+      },
+    });
+    const sockets = await takeAll(port, 'GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n');
+    await expect.poll(() => asked).toBe(64);
+    await expect(agent.get('/livez')).rejects.toMatchObject({ code: 'ECONNRESET' });
+    expect(sockets.some(({ destroyed }) => destroyed)).toBe(false);
+    const answers = sockets.map((socket) => once(socket, 'data'));
+    release();
+    await Promise.all(answers);
+    await agent.get('/livez').expect(200);
   });
 });
 

@@ -1,5 +1,5 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import { BlockList, isIP, type AddressInfo } from 'node:net';
+import { BlockList, isIP, type AddressInfo, type Socket } from 'node:net';
 import { STATUS_PAGE, STATUS_PAGE_HEADERS } from './status-page.js';
 
 /** What the rest of the process tells, and lets itself be told, through the admin listener. */
@@ -91,7 +91,7 @@ const SERVER_OPTIONS = {
  */
 export function createAdminServer(options: AdminOptions): AdminServer {
   const server = createServer(SERVER_OPTIONS, (request, response) => void respond(request, response, options));
-  server.maxConnections = LIMITS.connections;
+  keepRoom(server);
   server.maxRequestsPerSocket = LIMITS.requestsPerConnection;
   server.timeout = LIMITS.idleMs;
   return {
@@ -99,6 +99,27 @@ export function createAdminServer(options: AdminOptions): AdminServer {
     address: () => server.address() as AddressInfo | null,
     close: () => close(server),
   };
+}
+
+/** When all connections are taken, the oldest that asks nothing has to go: silent ones must not keep a probe out. */
+function keepRoom(server: Server): void {
+  const silent = new Set<Socket>();
+  const asking = new Set<Socket>();
+  server.on('connection', (socket) => {
+    socket.once('close', () => silent.delete(socket) || asking.delete(socket));
+    silent.add(socket);
+    if (silent.size + asking.size <= LIMITS.connections) return;
+    const [oldest = socket] = silent;
+    silent.delete(oldest);
+    oldest.destroy();
+  });
+  server.prependListener('request', ({ socket }, response) => {
+    silent.delete(socket);
+    asking.add(socket);
+    response.once('close', () => {
+      if (asking.delete(socket) && !socket.destroyed) silent.add(socket);
+    });
+  });
 }
 
 async function respond(request: IncomingMessage, response: ServerResponse, options: AdminOptions): Promise<void> {

@@ -95,7 +95,15 @@ export class PlainExchange implements Exchange {
     });
     incoming.on('end', () => this.end(incoming));
     incoming.on('error', (error) => this.fail(upstreamError(error, { connected: true })));
-    this.sink.head(incoming.statusCode ?? 0, incoming.statusMessage ?? '', incoming.rawHeaders);
+    this.passHead(incoming);
+  }
+
+  private passHead({ statusCode = 0, statusMessage = '', rawHeaders }: IncomingMessage): void {
+    try {
+      this.sink.head(statusCode, statusMessage, rawHeaders);
+    } catch (error) {
+      this.fail(upstreamError(error as Error, { connected: true }));
+    }
   }
 
   private end(incoming: IncomingMessage): void {

@@ -160,9 +160,10 @@ class TunnelAttempt {
   /** An answer other than 101: passed on, and the connection ended with it, since its framing is gone. */
   private onRefused(response: IncomingMessage): void {
     this.stopTimer();
-    this.answered = true;
     const { socket } = this.ends;
-    const kept = this.observer.tunnelAnswered(response.statusCode ?? 502, response.rawHeaders);
+    const kept = this.askFor(response);
+    if (kept === null) return;
+    this.answered = true;
     kept.push('Connection', 'close');
     const framed = response.headers['content-length'] !== undefined || isBodiless(this.ends.request, response);
     if (!framed) kept.push('Transfer-Encoding', 'chunked');
@@ -176,6 +177,17 @@ class TunnelAttempt {
     const body = framed ? response : response.pipe(chunks());
     body.once('end', () => endGently(socket as Socket));
     body.pipe(socket, { end: false });
+  }
+
+  /** @returns the headers for the caller, or null when there is no passing this answer on */
+  private askFor(response: IncomingMessage): string[] | null {
+    try {
+      return this.observer.tunnelAnswered(response.statusCode ?? 502, response.rawHeaders);
+    } catch (error) {
+      this.outgoing?.destroy();
+      this.onError(error as Error);
+      return null;
+    }
   }
 
   /** Before an answer has begun it becomes ours; after that only a broken connection tells the caller. */

@@ -161,6 +161,8 @@ class Line {
   private requests = 0;
   /** The present answer is the last; what follows is not read as a request. */
   private ended = false;
+  /** An Upgrade that came right behind an answer. */
+  private upgradeNext: (() => void) | null = null;
   /** What follows the requests that wait is lost. */
   private overrun = false;
   private failure: { readonly code: RequestCode; readonly detail: string } | null = null;
@@ -187,8 +189,18 @@ class Line {
     if (this.isOver()) return;
     if (!this.busy) return this.serve(request, response);
     this.waiting.push([request, response]);
+    // One alone is nearly always that of a caller who has read its answer before Node has told us that it is written.
+    if (this.waiting.length > 1 || !this.isWritten()) this.closeGate();
+  }
+
+  private closeGate(): void {
     this.gate ??= new Gate(this.admitted.socket);
     this.gate.close();
+  }
+
+  /** Whether the present answer is complete and only waits for Node to say so. */
+  private isWritten(): boolean {
+    return this.current?.response.writableEnded === true;
   }
 
   private serve(request: IncomingMessage, response: ServerResponse): void {
@@ -201,6 +213,10 @@ class Line {
 
   takeUpgrade(request: IncomingMessage, socket: Duplex, early: Buffer): void {
     // From here on Node's parser is gone, so an Upgrade behind an unanswered request has nobody to wait for it.
+    if (this.busy && this.waiting.length === 0 && this.isWritten()) {
+      this.upgradeNext = () => this.takeUpgrade(request, socket, early);
+      return;
+    }
     if (this.busy || this.isOver()) return this.outliveParser();
     this.busy = true;
     this.ended = true;
@@ -268,6 +284,7 @@ class Line {
     this.busy = false;
     this.current = null;
     if (this.isOver()) return;
+    if (this.upgradeNext !== null) return this.upgradeNext();
     const next = this.waiting.shift();
     // No earlier than needed: an Upgrade must not be parsed before its turn.
     if (next?.[0].complete !== true) this.gate?.open();
@@ -297,10 +314,14 @@ class Line {
       if (code === null && error.code !== 'HPE_CLOSED_CONNECTION') socket.destroy();
       return;
     }
-    // A head that is late because we keep the rest of it.
-    if (code === 'request_timeout' && this.gate?.isClosed === true) return this.loseTheRest(this.gate);
     const detail = error.reason ?? error.message;
-    if (!this.busy) return this.answerUnreadable(code, detail);
+    if (this.busy) this.failLater(code, detail);
+    else this.answerUnreadable(code, detail);
+  }
+
+  private failLater(code: RequestCode, detail: string): void {
+    // A head is late because we keep the rest of it.
+    if (code === 'request_timeout' && this.gate?.isClosed === true) return this.loseTheRest(this.gate);
     // Either the body of the present request is broken, or the request behind it.
     if (this.current !== null && !this.current.request.complete) this.current.underway.breakOff(code, detail);
     else this.failure ??= { code, detail };

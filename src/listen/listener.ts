@@ -6,6 +6,7 @@ import type { PeerIdentity } from '../identify/peer-identity.js';
 import type { Observer } from '../observe/observer.js';
 import { Admission, plainAddress, type AdmissionParts, type Trust } from './admission.js';
 import type { Entrance } from './entrance.js';
+import { Hallway } from './hallway.js';
 import { endLingering } from './linger.js';
 
 export interface ListenerParts {
@@ -23,10 +24,10 @@ export interface ListenerParts {
 }
 
 /**
- * Connections beyond `limits.connections` that may be in the handshake, or on their way out, at one time. Past them a
- * connection is closed unanswered: the answer to a flood must not cost more than the flood.
+ * Connections besides `limits.connections` that may be in the handshake, or on their way out, at one time. Past them one
+ * is closed unanswered: the answer to a flood must not cost more than the flood.
  */
-const HALLWAY = 256;
+const HALLWAY_ROOM = 256;
 
 /** How long a refused caller may take to say something before it gets its answer anyway. Milliseconds. */
 const FIRST_WORDS = 5_000;
@@ -35,6 +36,7 @@ const FIRST_WORDS = 5_000;
 export class Listener {
   private readonly server: Server;
   private readonly sockets = new Set<Socket>();
+  private readonly hallway = new Hallway(HALLWAY_ROOM);
   private nextId = 1;
 
   constructor(private readonly parts: ListenerParts) {
@@ -65,15 +67,10 @@ export class Listener {
   }
 
   private accept(raw: Socket): void {
-    const { maxConnections, observer } = this.parts;
-    if (this.sockets.size >= maxConnections + HALLWAY) {
-      observer.connectionRefused({ ...unknownCaller(raw), reason: 'overloaded', detail: 'too many handshakes' });
-      raw.destroy();
-      return;
-    }
     this.sockets.add(raw);
     raw.once('close', () => this.sockets.delete(raw));
     new Admission(raw, this.admissionParts(raw));
+    this.hallway.enter(raw, plainAddress(raw.remoteAddress));
   }
 
   private admissionParts(raw: Socket): AdmissionParts {
@@ -91,6 +88,7 @@ export class Listener {
   }
 
   private enter({ socket, raw, identity, stale }: Entering): void {
+    this.hallway.leave(raw);
     const remoteAddress = plainAddress(raw.remoteAddress);
     const localPort = raw.localPort ?? this.parts.listen.port;
     const openedAt = Date.now();
@@ -131,9 +129,4 @@ interface Entering {
   readonly raw: Socket;
   readonly identity: PeerIdentity;
   readonly stale: boolean;
-}
-
-function unknownCaller(raw: Socket) {
-  const remoteAddress = plainAddress(raw.remoteAddress);
-  return { remoteAddress, remotePort: raw.remotePort ?? 0, tlsVersion: null, serverName: null, certificate: null };
 }

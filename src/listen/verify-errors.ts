@@ -1,4 +1,5 @@
 import type { ConnectionReason } from '../errors.js';
+import { CROWDED_OUT } from './hallway.js';
 
 interface Meaning {
   readonly reason: ConnectionReason;
@@ -58,6 +59,7 @@ export function explainHandshakeError(error: Error & { code?: string }): Connect
 }
 
 const HANDSHAKE_REASONS: Readonly<Record<string, ConnectionReason>> = {
+  [CROWDED_OUT]: 'overloaded',
   ERR_SSL_HTTP_REQUEST: 'plain_http',
   ERR_SSL_UNSUPPORTED_PROTOCOL: 'tls_version',
   ERR_SSL_WRONG_SSL_VERSION: 'tls_version',

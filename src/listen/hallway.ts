@@ -1,0 +1,45 @@
+import type { Socket } from 'node:net';
+
+/** The code of the error that a connection is destroyed with when it has to make room. */
+export const CROWDED_OUT = 'ERR_CROWDED_OUT';
+
+/**
+ * The connections that have not been let in: in the handshake, or refused and on their way out. They have room of their
+ * own, so that no number of them keeps a caller with a good certificate outside: when it is full the oldest has to go,
+ * of the address that has most. An honest handshake is over long before its turn to go has come.
+ */
+export class Hallway {
+  /** In the order of arrival. */
+  private readonly addresses = new Map<Socket, string>();
+  private readonly counts = new Map<string, number>();
+
+  constructor(private readonly room: number) {}
+
+  enter(raw: Socket, address: string): void {
+    this.addresses.set(raw, address);
+    this.counts.set(address, (this.counts.get(address) ?? 0) + 1);
+    raw.once('close', () => this.leave(raw));
+    if (this.addresses.size > this.room) this.crowdOut();
+  }
+
+  /** It is let in, or gone. */
+  leave(raw: Socket): void {
+    const address = this.addresses.get(raw);
+    if (address === undefined) return;
+    this.addresses.delete(raw);
+    const left = (this.counts.get(address) ?? 0) - 1;
+    if (left > 0) this.counts.set(address, left);
+    else this.counts.delete(address);
+  }
+
+  private crowdOut(): void {
+    const greediest = [...this.counts].reduce((most, next) => (next[1] > most[1] ? next : most))[0];
+    for (const [raw, address] of this.addresses) {
+      if (address !== greediest) continue;
+      this.leave(raw);
+      const detail = `more than ${this.room} handshakes and refusals at once`;
+      raw.destroy(Object.assign(new Error(detail), { code: CROWDED_OUT }));
+      return;
+    }
+  }
+}

@@ -188,7 +188,7 @@ describe.each(['TLSv1.2', 'TLSv1.3'] as const)('with %s', (version) => {
   });
 
   it('an unverified caller stays unverified', async () => {
-    const lenient = await start({ 'clientCert.verify': 'optional-no-ca' });
+    const lenient = await start({ 'clientCert.verify': 'optional-no-ca', 'identity.presets': 'nginx' });
     const { session } = await visit(lenient, { as: stranger, version });
     expect(await visit(lenient, { as: stranger, version, session })).toMatchObject({ status: 200, reused: true });
     expect(told()['X-SSL-Client-Verify']).toBe('FAILED:unable to verify the first certificate');

@@ -90,6 +90,18 @@ describe('where there can be no body no length is told', () => {
     }
   });
 
+  it.each([
+    ['pooled', ''],
+    ['separate', 'Expect: 100-continue\r\n'],
+  ])('as a 204 shows (%s)', async (_road, more) => {
+    reply = 'HTTP/1.1 204 No Content\r\nContent-Length: 5\r\n\r\n';
+    const caller = await openRaw(sidecar);
+    caller.socket.write(`GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n${more}\r\n`);
+    const text = await caller.closed();
+    expect(text).toMatch(/^HTTP\/1\.1 204 No Content\r\n[^]*\r\n\r\n$/);
+    expect(text).not.toContain('Content-Length');
+  });
+
   it('as an interim answer shows', async () => {
     reply = `HTTP/1.1 103 Early Hints\r\nContent-Length: 5\r\nLink: </a>\r\n\r\n${PLAIN}`;
     const caller = await openRaw(sidecar);

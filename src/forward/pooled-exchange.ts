@@ -19,7 +19,7 @@ export class PooledExchange implements Exchange, Dispatcher.DispatchHandler {
   private resumeUpstream: (() => void) | null = null;
   private reused = false;
   private answered = false;
-  private notModified = false;
+  private bodiless = false;
   private retried = false;
   private finished = false;
 
@@ -74,7 +74,7 @@ export class PooledExchange implements Exchange, Dispatcher.DispatchHandler {
     if (this.finished) return true;
     this.answered = true;
     this.resumeUpstream = resume;
-    this.notModified = status === 304;
+    this.bodiless = status === 304 || status === 204;
     const headers = rawHeaders.map(latin1);
     if (status < 200) this.sink.information(status, headers);
     else this.sink.head(status, reason, headers);
@@ -88,7 +88,7 @@ export class PooledExchange implements Exchange, Dispatcher.DispatchHandler {
   onComplete(trailers: string[] | null): void {
     // undici takes a reset for the end of an answer that has no length.
     const reset = this.pooled?.socket?.errored ?? null;
-    if (reset !== null && !this.notModified) return this.onError(reset);
+    if (reset !== null && !this.bodiless) return this.onError(reset);
     // The declared type is that of the newer interface; this one brings buffers.
     const rawTrailers = trailers as unknown as Buffer[] | null;
     if (this.pooled !== null) this.pooled.served += 1;
@@ -99,8 +99,9 @@ export class PooledExchange implements Exchange, Dispatcher.DispatchHandler {
   }
 
   onError(cause: Error & { code?: string }): void {
-    // It may tell the length of the body that it does not have (RFC 9110 §15.4.5). undici takes that for a broken answer.
-    if (this.notModified && cause.code === 'UND_ERR_RES_CONTENT_LENGTH_MISMATCH') return this.onComplete(null);
+    // 304 may tell the length of the body that it does not have (RFC 9110 §15.4.5), and some 204 do. undici takes that for
+    // a broken answer.
+    if (this.bodiless && cause.code === 'UND_ERR_RES_CONTENT_LENGTH_MISMATCH') return this.onComplete(null);
     if (this.mayRetry(cause)) {
       this.retried = true;
       if (this.pooled !== null) this.dispatch(this.pooled);

@@ -105,7 +105,7 @@ export class Relay implements AnswerSink {
       status,
       // Anything at all, and nobody reads it (RFC 9112 §4): no reason to lose an answer.
       reason: REASON.test(reason) ? reason : (STATUS_CODES[status] ?? ''),
-      headers: rewriteResponseHeaders(headers, this.options.requestId),
+      headers: rewriteResponseHeaders(headers, this.options.requestId, status),
     };
     // A body that comes with the head shall leave with it; an answer that trickles must not wait for it.
     process.nextTick(flushHead, this);

@@ -1,6 +1,7 @@
 import { request as httpRequest, type ClientRequest, type IncomingMessage } from 'node:http';
 import { Readable } from 'node:stream';
 import { ProxyError } from '../errors.js';
+import { pairsOf } from '../rewrite/flat-headers.js';
 import { connectOptions } from './address.js';
 import type { AnswerSink, Exchange, ForwardRequest } from './exchange.js';
 import { upstreamError } from './upstream-errors.js';
@@ -74,7 +75,7 @@ export class PlainExchange implements Exchange {
     outgoing.flushHeaders();
     body.on('error', (error) => outgoing.destroy(error));
     body.on('end', () => {
-      if (trailers !== null) addTrailers(outgoing, trailers());
+      if (trailers !== null) outgoing.addTrailers(pairsOf(trailers()));
       outgoing.end();
     });
     body.pipe(outgoing, { end: false });
@@ -163,12 +164,4 @@ function framedHeaders(request: ForwardRequest): string[] {
   if (request.contentLength === null) headers.push('Transfer-Encoding', 'chunked');
   else headers.push('Content-Length', String(request.contentLength));
   return headers;
-}
-
-function addTrailers(outgoing: ClientRequest, trailers: readonly string[]): void {
-  const pairs: [string, string][] = [];
-  for (let index = 0; index + 1 < trailers.length; index += 2) {
-    pairs.push([trailers[index] as string, trailers[index + 1] as string]);
-  }
-  outgoing.addTrailers(pairs);
 }

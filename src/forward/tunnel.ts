@@ -5,6 +5,7 @@ import httpProxy from 'http-proxy';
 import type { Permit } from '../admit/authorize.js';
 import type { Config } from '../config/config.js';
 import { ProxyError } from '../errors.js';
+import { headText } from '../rewrite/flat-headers.js';
 import { networkAddress } from './address.js';
 import { upstreamError } from './upstream-errors.js';
 
@@ -167,7 +168,7 @@ class TunnelAttempt {
     kept.push('Connection', 'close');
     const framed = response.headers['content-length'] !== undefined || isBodiless(this.ends.request, response);
     if (!framed) kept.push('Transfer-Encoding', 'chunked');
-    socket.write(headBytes(`HTTP/1.1 ${response.statusCode} ${response.statusMessage}`, kept), 'latin1');
+    socket.write(headText(`HTTP/1.1 ${response.statusCode} ${response.statusMessage}`, kept), 'latin1');
     response.on('error', (error) => this.onError(error));
     response.on('data', (chunk: Buffer) => (this.refusalBytes += chunk.length));
     response.setTimeout(this.settings.upstream.idleTimeout, () => {
@@ -308,10 +309,4 @@ function endGently(socket: Socket): void {
   else socket.once('finish', linger);
   socket.end();
   socket.resume();
-}
-
-function headBytes(line: string, flat: readonly string[]): string {
-  const lines = [line];
-  for (let index = 0; index + 1 < flat.length; index += 2) lines.push(`${flat[index]}: ${flat[index + 1]}`);
-  return `${lines.join('\r\n')}\r\n\r\n`;
 }

@@ -1,5 +1,6 @@
 import type { ServerResponse } from 'node:http';
 import type { ConnectionReason, RequestCode } from '../errors.js';
+import { headText } from '../rewrite/flat-headers.js';
 
 /** What the caller sees of a refusal. The only place that invents a status. */
 interface Answer {
@@ -180,7 +181,6 @@ interface RawContent {
 
 function rawAnswer(answer: Answer, { type, body, extra }: RawContent): Buffer {
   const headers = [...headersFor(answer, body, type), ...extra, 'Connection', 'close'];
-  const lines = [`HTTP/1.1 ${answer.status} ${PHRASES[answer.status] ?? ''}`];
-  for (let index = 0; index + 1 < headers.length; index += 2) lines.push(`${headers[index]}: ${headers[index + 1]}`);
-  return Buffer.from(`${lines.join('\r\n')}\r\n\r\n${body}`, 'utf8');
+  const line = `HTTP/1.1 ${answer.status} ${PHRASES[answer.status] ?? ''}`;
+  return Buffer.from(headText(line, headers) + body, 'utf8');
 }

@@ -2,6 +2,7 @@ import { STATUS_CODES, type ServerResponse } from 'node:http';
 import type { ProxyError, RequestCode } from '../errors.js';
 import type { AnswerSink, Exchange } from '../forward/exchange.js';
 import type { Outcome } from '../observe/observer.js';
+import { headText, pairsOf } from '../rewrite/flat-headers.js';
 import { rewriteResponseHeaders } from '../rewrite/response-headers.js';
 import { refuse, statusOf } from './refuse.js';
 
@@ -79,10 +80,8 @@ export class Relay implements AnswerSink {
   information(status: number, headers: readonly string[]): void {
     if (!this.mayInform(status)) return;
     this.informed += 1;
-    const lines = [`HTTP/1.1 ${status} ${INFORMATION[status]}`];
-    const kept = rewriteResponseHeaders(headers, null);
-    for (let index = 0; index + 1 < kept.length; index += 2) lines.push(`${kept[index]}: ${kept[index + 1]}`);
-    this.response.socket?.write(`${lines.join('\r\n')}\r\n\r\n`, 'latin1');
+    const head = headText(`HTTP/1.1 ${status} ${INFORMATION[status]}`, rewriteResponseHeaders(headers, null));
+    this.response.socket?.write(head, 'latin1');
   }
 
   /**
@@ -126,7 +125,8 @@ export class Relay implements AnswerSink {
       return true;
     }
     this.flush();
-    return this.write(chunk);
+    // The head may have turned out to be none: after our refusal there is nothing to write to.
+    return this.broken || this.write(chunk);
   }
 
   private write(chunk: Buffer): boolean {
@@ -150,7 +150,7 @@ export class Relay implements AnswerSink {
   private addTrailers(trailers: readonly string[]): void {
     if (this.broken || trailers.length === 0 || !this.response.chunkedEncoding) return;
     try {
-      this.response.addTrailers(pairs(rewriteResponseHeaders(trailers, null)));
+      this.response.addTrailers(pairsOf(rewriteResponseHeaders(trailers, null)));
     } catch (error) {
       this.distrust(`trailers that cannot be sent: ${(error as Error).message}`);
     }
@@ -160,7 +160,7 @@ export class Relay implements AnswerSink {
     if (this.broken) return;
     if (this.pending === null) return this.refuse(error.code, error.message);
     this.flush();
-    this.refuse(error.code, error.message);
+    if (!this.broken) this.refuse(error.code, error.message);
   }
 
   /** The head of an answer is out and the rest will not come: the caller must be able to tell. */
@@ -214,10 +214,3 @@ const CLOSES: ReadonlySet<RequestCode> = new Set([
 ]);
 
 const INFORMATION: Readonly<Record<number, string>> = { 100: 'Continue', 102: 'Processing', 103: 'Early Hints' };
-
-function pairs(flat: readonly string[]): [string, string][] {
-  const result: [string, string][] = [];
-  for (let index = 0; index + 1 < flat.length; index += 2)
-    result.push([flat[index] as string, flat[index + 1] as string]);
-  return result;
-}

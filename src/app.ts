@@ -20,7 +20,7 @@ import type { Observer } from './observe/observer.js';
 import { createRefusals, type Refusals } from './observe/refusals.js';
 import { createProxy, type ProxyStages } from './proxy.js';
 import { connectionRefusal, redirectToHttps, unparsedRefusal } from './respond/refuse.js';
-import { compileTrustedProxies } from './rewrite/forwarded-headers.js';
+import { compileNetworks } from './rewrite/forwarded-headers.js';
 import { compileFacts } from './rewrite/request-facts.js';
 import { createIdentityHeaders, reservedNames } from './rewrite/identity-headers.js';
 import { createRequestRewriter, rewriteTrailers, type RewriteRules } from './rewrite/request-headers.js';
@@ -182,7 +182,8 @@ function createServing(parts: {
       onOmitted: (header, attribute, why) =>
         observer.warn('an identity header was left out', { header, attribute, why }),
     }),
-    isTrustedProxy: compileTrustedProxies(config.forwarded.trustedProxies),
+    isTrustedProxy: compileNetworks(config.forwarded.trustedProxies),
+    isProxySender: config.listen.proxyProtocol ? compileNetworks(config.listen.proxyProtocolFrom) : null,
     refusalBytes: (reason, location) => (location === null ? connectionRefusal(reason) : redirectToHttps(location)),
   });
   return { entrance, listener, tunnel };
@@ -359,7 +360,7 @@ class RunningApp implements App {
 
   private announce(): void {
     const { config, state } = this.parts;
-    const { clientCert, tls, upstream } = config;
+    const { clientCert, listen, tls, upstream } = config;
     this.log.info('listening', {
       version,
       host: this.address.address,
@@ -372,6 +373,11 @@ class RunningApp implements App {
     if (clientCert.verify === 'off') this.log.warn('clientCert.verify is off: every caller is let in');
     else if (clientCert.allow.length === 0) {
       this.log.info('clientCert.allow is empty: every certificate under the CA is let in');
+    }
+    if (listen.proxyProtocolFrom.some((network) => network.endsWith('/0'))) {
+      this.log.warn(
+        'listen.proxyProtocolFrom has every address: whoever can connect chooses what address it is known by',
+      );
     }
     if (tls.legacy) {
       this.log.warn('tls.legacy is on: TLS 1.0, SHA-1 and short keys are accepted, which attackers can break');

@@ -25,6 +25,8 @@ export const CONNECTION_REASONS = [
   'handshake_failed',
   'handshake_aborted',
   'overloaded',
+  'proxy_protocol',
+  'proxy_untrusted',
 ] as const;
 export type ConnectionReason = (typeof CONNECTION_REASONS)[number];
 

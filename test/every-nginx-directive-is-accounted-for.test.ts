@@ -117,13 +117,75 @@ describe('addresses', () => {
     const { settings } = imported(`server { ${lines} location / { proxy_pass http://127.0.0.1; } }`);
     expect(settings).toMatchObject({ 'listen.host': host, 'listen.port': port });
   });
+});
 
-  it('with the PROXY protocol are no plain ones', () => {
-    const text = 'server { listen 443 ssl proxy_protocol; location / { proxy_pass http://127.0.0.1; } }';
-    expect(imported(text).guards()).toEqual(['listen 443 ssl proxy_protocol']);
-    const ours = imported(text, { available: ['listen.proxyProtocol'] });
-    expect(ours.settings['listen.proxyProtocol']).toBe(true);
-    expect(ours.guards()).toEqual([]);
+describe('the PROXY protocol', () => {
+  const behind = (listen: string, lines: string, locationLines = '') =>
+    imported(`server { ${listen} ${lines} location / { ${locationLines} proxy_pass http://127.0.0.1; } }`);
+  const PROXIED = 'listen 443 ssl proxy_protocol;';
+
+  it('comes from those whose word nginx takes', () => {
+    const lines = 'set_real_ip_from 10.0.0.0/8; set_real_ip_from ::1; real_ip_header proxy_protocol;';
+    const result = behind(PROXIED, lines);
+    expect(result.settings).toMatchObject({
+      'listen.proxyProtocol': true,
+      'listen.proxyProtocolFrom': ['10.0.0.0/8', '::1'],
+    });
+    expect(result.settings).not.toHaveProperty('forwarded.trustedProxies');
+    expect(result.entry('listen 443')).toMatchObject({ fate: 'carried' });
+    expect(result.guards()).toEqual([]);
+  });
+
+  it('is expected without a list, which has to be given then', () => {
+    const { settings, entry } = behind(PROXIED, '');
+    expect(settings).toMatchObject({ 'listen.proxyProtocol': true });
+    expect(settings).not.toHaveProperty('listen.proxyProtocolFrom');
+    expect(entry('listen 443')).toMatchObject({
+      fate: 'changed',
+      text: expect.stringContaining('listen.proxyProtocolFrom') as string,
+    });
+  });
+
+  it('and proxies of HTTP are two lists', () => {
+    const { settings } = behind(PROXIED, 'set_real_ip_from 10.0.0.0/8; real_ip_header X-Forwarded-For;');
+    expect(settings).toMatchObject({ 'forwarded.trustedProxies': ['10.0.0.0/8'] });
+    expect(settings).not.toHaveProperty('listen.proxyProtocolFrom');
+  });
+
+  it('that nobody sends makes nobody trusted', () => {
+    const { settings, entry } = behind(
+      'listen 443 ssl;',
+      'set_real_ip_from 10.0.0.0/8; real_ip_header proxy_protocol;',
+    );
+    expect(settings).not.toHaveProperty('forwarded.trustedProxies');
+    expect(settings).not.toHaveProperty('listen.proxyProtocol');
+    expect(entry('set_real_ip_from')).toMatchObject({ fate: 'not-needed' });
+  });
+
+  it('knows neither names nor Unix sockets', () => {
+    const lines = 'set_real_ip_from unix:; set_real_ip_from lb.example; real_ip_header proxy_protocol;';
+    const { settings, entry } = behind(PROXIED, lines);
+    expect(settings).not.toHaveProperty('listen.proxyProtocolFrom');
+    for (const start of ['set_real_ip_from unix:', 'set_real_ip_from lb']) {
+      expect(entry(start)).toMatchObject({ fate: 'not-carried' });
+    }
+  });
+
+  it('is expected on the other address as well', () => {
+    const { entry } = behind(`listen [::]:443 ssl; ${PROXIED}`, 'real_ip_header proxy_protocol;');
+    expect(entry('listen [::]:443')?.text).toContain('the PROXY protocol is expected here as well');
+  });
+
+  it('gives one address, the caller’s', () => {
+    const set = (name: string, variable: string) => `proxy_set_header ${name} ${variable};`;
+    const headers = set('X-Real-IP', '$proxy_protocol_addr') + set('X-Forwarded-For', '$proxy_protocol_addr');
+    const result = behind(PROXIED, '', headers + set('X-Balancer', '$realip_remote_addr'));
+    expect(result.settings).toMatchObject({ 'forwarded.headers': { 'X-Real-IP': 'remoteAddress' } });
+    expect(result.entry('proxy_set_header X-Forwarded-For')).toMatchObject({ fate: 'carried' });
+    expect(result.guards()).toEqual(['proxy_set_header X-Balancer $realip_remote_addr']);
+    expect(behind('listen 443 ssl;', '', headers).settings).toMatchObject({
+      'forwarded.headers': { 'X-Real-IP': 'none' },
+    });
   });
 });
 

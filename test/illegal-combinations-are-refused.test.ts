@@ -56,6 +56,16 @@ describe('refused:', () => {
       'identity.presets (flag --identity.presets): ',
     ],
     [
+      'the PROXY protocol from anybody',
+      { 'listen.proxyProtocol': 'true' },
+      'listen.proxyProtocolFrom (default): is required with listen.proxyProtocol',
+    ],
+    [
+      'senders of a PROXY protocol that nobody expects',
+      { 'listen.proxyProtocolFrom': '10.0.0.1' },
+      'listen.proxyProtocolFrom (flag --listen.proxyProtocolFrom): has no effect without listen.proxyProtocol',
+    ],
+    [
       'two listeners on one port',
       { 'admin.port': '8443' },
       'admin.port (flag --admin.port): must differ from listen.port',
@@ -74,6 +84,7 @@ describe('refused:', () => {
     { 'shutdown.delay': '24s' },
     { 'shutdown.grace': '0' },
     { 'clientCert.verify': 'optional-no-ca' },
+    { 'listen.proxyProtocol': 'true', 'listen.proxyProtocolFrom': '10.0.0.0/8,::1' },
     { 'clientCert.verify': 'optional', 'identity.presets': 'nginx,xfcc,rfc9440,traefik' },
   ])('but not %j', (flags) => {
     expect(refused(flags)).toEqual([]);
@@ -103,7 +114,6 @@ describe('refused:', () => {
   it('settings whose feature is not there', () => {
     const values: Record<string, string> = {
       'listen.http2': 'true',
-      'listen.proxyProtocol': 'true',
       workers: 'auto',
       'tls.sessions.ticketKeys': 'keys',
       'callback.kind': 'tencent-im',

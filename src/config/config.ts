@@ -74,6 +74,8 @@ export interface Config {
     readonly serverNames: readonly string[];
     readonly http2: boolean;
     readonly proxyProtocol: boolean;
+    /** CIDRs, or single addresses, of those who send it. */
+    readonly proxyProtocolFrom: readonly string[];
     readonly plainHttp: 'error' | 'redirect';
   };
   readonly workers: number | 'auto';

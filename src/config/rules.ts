@@ -68,6 +68,21 @@ export const RULES: readonly Rule[] = [
       /@SECLEVEL/i.test(tls.ciphers ?? '') ? 'must not contain @SECLEVEL: set tls.securityLevel' : null,
   },
   {
+    about: ['listen.proxyProtocolFrom', 'listen.proxyProtocol'],
+    // Whoever may send the header chooses the address under which a caller is logged and forwarded.
+    problem: ({ listen }) =>
+      listen.proxyProtocol && listen.proxyProtocolFrom.length === 0
+        ? 'is required with listen.proxyProtocol: the addresses of the load balancers that send it'
+        : null,
+  },
+  {
+    about: ['listen.proxyProtocolFrom', 'listen.proxyProtocol'],
+    problem: ({ listen }) =>
+      !listen.proxyProtocol && listen.proxyProtocolFrom.length > 0
+        ? 'has no effect without listen.proxyProtocol: true'
+        : null,
+  },
+  {
     about: ['upstream.url', 'upstream.unsafeRemote'],
     problem: ({ upstream: { address, unsafeRemote } }) =>
       address.kind === 'tcp' && !isLoopback(address.host) && !unsafeRemote

@@ -39,7 +39,12 @@ export const SCHEMA = {
     port: setting('whole-number', 8443, 'Port to listen on for callers; 0 picks a free one', PORT),
     serverNames: setting('host-names', [], 'When given, requests with another SNI or Host value are answered with 421'),
     http2: setting('unavailable', false, 'Offer HTTP/2 to callers'),
-    proxyProtocol: setting('unavailable', false, 'Expect the PROXY protocol in front of the TLS handshake'),
+    proxyProtocol: setting('on-off', false, 'Expect the PROXY protocol, v1 or v2, in front of the TLS handshake'),
+    proxyProtocolFrom: setting(
+      'networks',
+      [],
+      'Load balancers that send it; with listen.proxyProtocol, others are refused',
+    ),
     plainHttp: setting('choice', 'error', 'Answer to plain HTTP on the TLS port: 400, or 301 to https', {
       choices: ['error', 'redirect'],
     }),

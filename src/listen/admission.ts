@@ -3,8 +3,10 @@ import type { TLSSocket } from 'node:tls';
 import { rulesFor, type AllowList } from '../admit/authorize.js';
 import type { ConnectionReason } from '../errors.js';
 import type { PeerCertificate, PeerIdentity } from '../identify/peer-identity.js';
+import type { Endpoint } from '../identify/proxy-header.js';
 import type { Observer } from '../observe/observer.js';
 import { httpsLocation, sniff } from './plain-http.js';
+import { readProxyHeader } from './read-proxy-header.js';
 import { isCertifiedName, readPeer, startHandshake, type TlsParameters } from './tls-socket.js';
 import { Recheck } from './recheck.js';
 import { judge, type Policy } from './verdict.js';
@@ -23,15 +25,19 @@ export interface AdmissionParts {
   /** Milliseconds, from accept to the end of the handshake. */
   readonly handshakeTimeout: number;
   readonly redirectPlainHttp: boolean;
+  /** Whether an address may, and then must, say by the PROXY protocol who called it; null when nobody may. */
+  readonly isProxySender: ((address: string) => boolean) | null;
   readonly serverNames: readonly string[];
   readonly observer: Observer;
+  /** The connection turns out to come from another address than it seemed to. */
+  comesFrom(address: string): void;
   /** @returns why there is no room, or null */
   noRoom(): string | null;
   /**
    * Takes over an admitted connection.
    * @param stale whether trust changed during its handshake, so that it has to end with its first answer
    */
-  enter(socket: TLSSocket, identity: PeerIdentity, stale: boolean): void;
+  enter(socket: TLSSocket, identity: PeerIdentity, peer: Endpoint, stale: boolean): void;
   /** Answers and ends a refused one. */
   turnAway(socket: Socket, reason: ConnectionReason, location: string | null): void;
 }
@@ -45,22 +51,54 @@ export class Admission {
   /** Before that OpenSSL names the version that it would like best. */
   private secure = false;
   private readonly timer: NodeJS.Timeout;
-  /** Read at once: a caller who has left has no address any more. */
-  private readonly remoteAddress: string;
-  private readonly remotePort: number;
+  /** Read at once: a caller who has left has no address any more. Of a balancer's connection, its caller in the end. */
+  private peer: Endpoint;
+  /** What has to be complete before the deadline. */
+  private awaited = 'handshake';
 
   constructor(
     private readonly raw: Socket,
     private readonly parts: AdmissionParts,
   ) {
-    this.remoteAddress = plainAddress(raw.remoteAddress);
-    this.remotePort = raw.remotePort ?? 0;
+    this.peer = { address: plainAddress(raw.remoteAddress), port: raw.remotePort ?? 0 };
     this.trust = parts.trust();
     this.timer = setTimeout(() => this.onTimeout(), parts.handshakeTimeout);
     raw.on('error', (error) => this.onError(error));
     raw.once('close', () => this.onError(new Error('the caller closed the connection')));
-    if (parts.redirectPlainHttp) sniff(raw, (plain) => this.onSniffed(plain));
+    if (parts.isProxySender === null) this.begin();
+    else if (parts.isProxySender(this.peer.address)) this.expectProxyHeader();
+    else this.drop('proxy_untrusted', 'the address is not in listen.proxyProtocolFrom');
+  }
+
+  /**
+   * Nobody else is asked for a header, and nothing guesses whether there is one: whoever could do without could also
+   * bring his own, and be called what he likes (proxy-protocol.txt §2).
+   */
+  private expectProxyHeader(): void {
+    this.awaited = 'PROXY protocol header';
+    readProxyHeader(this.raw, (header) => {
+      if (this.decided) return;
+      if (header.kind === 'invalid') return this.drop('proxy_protocol', header.detail);
+      this.awaited = 'handshake';
+      if (header.source !== null) this.comesFrom(header.source);
+      this.begin();
+    });
+  }
+
+  private comesFrom(caller: Endpoint): void {
+    this.peer = caller;
+    this.parts.comesFrom(caller.address);
+  }
+
+  private begin(): void {
+    if (this.parts.redirectPlainHttp) sniff(this.raw, (plain) => this.onSniffed(plain));
     else this.handshake();
+  }
+
+  /** Without an answer: what speaks here is not known to be a caller. */
+  private drop(reason: ConnectionReason, detail: string): void {
+    this.refuse(reason, detail, null);
+    this.raw.destroy();
   }
 
   private onSniffed(plain: Buffer | null): void {
@@ -87,8 +125,7 @@ export class Admission {
   }
 
   private onTimeout(): void {
-    this.refuse('handshake_timeout', `no complete handshake within ${this.parts.handshakeTimeout} ms`, null);
-    this.raw.destroy();
+    this.drop('handshake_timeout', `no complete ${this.awaited} within ${this.parts.handshakeTimeout} ms`);
   }
 
   private onError(error: Error & { code?: string }): void {
@@ -139,7 +176,7 @@ export class Admission {
       return this.turnAway(socket, { reason: 'overloaded', detail: full, certificate: identity.certificate });
     }
     this.settle();
-    this.parts.enter(socket, identity, stale);
+    this.parts.enter(socket, identity, this.peer, stale);
   }
 
   private turnAway(
@@ -160,8 +197,8 @@ export class Admission {
     this.parts.observer.connectionRefused({
       reason,
       detail,
-      remoteAddress: this.remoteAddress,
-      remotePort: this.remotePort,
+      remoteAddress: this.peer.address,
+      remotePort: this.peer.port,
       tlsVersion: this.secure && socket !== null ? socket.getProtocol() : null,
       serverName: socket === null ? null : serverNameOf(socket),
       certificate,

@@ -17,9 +17,18 @@ export class Hallway {
 
   enter(raw: Socket, address: string): void {
     this.addresses.set(raw, address);
-    this.counts.set(address, (this.counts.get(address) ?? 0) + 1);
+    this.count(address);
     raw.once('close', () => this.leave(raw));
     if (this.addresses.size > this.room) this.crowdOut();
+  }
+
+  /** It counts for another address from here on, at its old place in the order. */
+  move(raw: Socket, address: string): void {
+    const before = this.addresses.get(raw);
+    if (before === undefined) return;
+    this.addresses.set(raw, address);
+    this.discount(before);
+    this.count(address);
   }
 
   /** It is let in, or gone. */
@@ -27,6 +36,14 @@ export class Hallway {
     const address = this.addresses.get(raw);
     if (address === undefined) return;
     this.addresses.delete(raw);
+    this.discount(address);
+  }
+
+  private count(address: string): void {
+    this.counts.set(address, (this.counts.get(address) ?? 0) + 1);
+  }
+
+  private discount(address: string): void {
     const left = (this.counts.get(address) ?? 0) - 1;
     if (left > 0) this.counts.set(address, left);
     else this.counts.delete(address);

@@ -3,6 +3,7 @@ import type { TLSSocket } from 'node:tls';
 import type { Config } from '../config/config.js';
 import type { ConnectionReason } from '../errors.js';
 import type { PeerIdentity } from '../identify/peer-identity.js';
+import type { Endpoint } from '../identify/proxy-header.js';
 import type { Observer } from '../observe/observer.js';
 import { Admission, plainAddress, type AdmissionParts, type Trust } from './admission.js';
 import type { Entrance } from './entrance.js';
@@ -19,6 +20,8 @@ export interface ListenerParts {
   readonly observer: Observer;
   readonly identityHeaders: (identity: PeerIdentity, now: number) => string[];
   readonly isTrustedProxy: (address: string) => boolean;
+  /** See `AdmissionParts`. */
+  readonly isProxySender: ((address: string) => boolean) | null;
   /** The whole answer to a refused connection, made by `respond`. */
   readonly refusalBytes: (reason: ConnectionReason, location: string | null) => Buffer;
 }
@@ -79,24 +82,26 @@ export class Listener {
       trust: this.parts.trust,
       handshakeTimeout,
       redirectPlainHttp: listen.plainHttp === 'redirect',
+      isProxySender: this.parts.isProxySender,
+      comesFrom: (address) => this.hallway.move(raw, address),
       serverNames: listen.serverNames,
       observer,
       noRoom: () => (entrance.size < maxConnections ? null : `${maxConnections} connections are open`),
-      enter: (socket, identity, stale) => this.enter({ socket, raw, identity, stale }),
+      enter: (socket, identity, peer, stale) => this.enter({ socket, raw, identity, peer, stale }),
       turnAway: (socket, reason, location) => this.turnAway(socket, reason, location),
     };
   }
 
-  private enter({ socket, raw, identity, stale }: Entering): void {
+  private enter({ socket, raw, identity, peer, stale }: Entering): void {
     this.hallway.leave(raw);
-    const remoteAddress = plainAddress(raw.remoteAddress);
+    const remoteAddress = peer.address;
     const localPort = raw.localPort ?? this.parts.listen.port;
     const openedAt = Date.now();
     const connection = {
       id: this.nextId++,
       identity,
       remoteAddress,
-      remotePort: raw.remotePort ?? 0,
+      remotePort: peer.port,
       localPort,
       openedAt,
       identityHeaders: this.parts.identityHeaders(identity, openedAt),
@@ -128,5 +133,7 @@ interface Entering {
   readonly socket: TLSSocket;
   readonly raw: Socket;
   readonly identity: PeerIdentity;
+  /** The caller, whoever carried its connection here. */
+  readonly peer: Endpoint;
   readonly stale: boolean;
 }

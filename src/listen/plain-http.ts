@@ -18,6 +18,8 @@ export function sniff(raw: Socket, use: (plain: Buffer | null) => void): void {
     raw.unshift(first);
     use(null);
   });
+  // Paused where a PROXY header was read before.
+  raw.resume();
 }
 
 const REQUEST_LINE = /^[A-Z]{1,16} (\/[!-~]{0,2047}) HTTP\/1\.[01]\r\n/;

@@ -25,7 +25,6 @@ const ATTRIBUTES: Readonly<Record<string, string>> = {
 /** Variables that carry something of the request, and our words for them. */
 const FACTS: Readonly<Record<string, string>> = {
   remote_addr: 'remoteAddress',
-  realip_remote_addr: 'remoteAddress',
   scheme: 'scheme',
   host: 'host',
   http_host: 'host',
@@ -37,7 +36,10 @@ const FACTS: Readonly<Record<string, string>> = {
 /** Headers that are always set here, whatever the configuration says. */
 const ALWAYS: Readonly<Record<string, readonly [variables: readonly string[], note: string]>> = {
   host: [['$host', '$http_host'], "the caller's Host goes on"],
-  'x-forwarded-for': [['$remote_addr'], "the caller's own list goes on from forwarded.trustedProxies alone"],
+  'x-forwarded-for': [
+    ['$remote_addr', '$proxy_protocol_addr'],
+    "the caller's own list goes on from forwarded.trustedProxies alone",
+  ],
   'x-forwarded-proto': [['$scheme', 'https'], 'it is always https'],
   'x-forwarded-host': [['$host', '$http_host'], "it is the caller's Host"],
   'x-forwarded-port': [['$server_port', '443'], 'it is the port of this listener'],
@@ -119,7 +121,7 @@ function carryValue(
   const variable = /^\$(\w+)$/.exec(value)?.[1] ?? '';
   const attribute =
     ATTRIBUTES[variable] ?? (subjectOf(variable, work.http) === 'commonName' ? 'commonName' : undefined);
-  const fact = FACTS[variable] ?? plainText(value, work);
+  const fact = FACTS[variable] ?? addressFact(variable, ledger) ?? plainText(value, work);
   if (attribute !== undefined) identity.set(name, attribute);
   else if (fact !== null) facts.set(name, fact);
   else {
@@ -129,6 +131,13 @@ function carryValue(
     return ledger.guardLost(directive, `its value cannot be made, and callers could send ${name} themselves${hint}`);
   }
   ledger.carried(directive);
+}
+
+/** Of caller and balancer one address is known here: the caller's. */
+function addressFact(variable: string, { settings }: Ledger): string | null {
+  const isProxied = settings.has('listen.proxyProtocol');
+  if (variable === 'proxy_protocol_addr') return isProxied ? 'remoteAddress' : 'none';
+  return variable === 'realip_remote_addr' && !isProxied ? 'remoteAddress' : null;
 }
 
 /** A text without variables, or the name of the server; `none` for the empty one, which removes the header. */

@@ -1,5 +1,6 @@
 import type { Ledger } from './ledger.js';
 import type { Directive } from './syntax.js';
+import { isRealIpByProxyProtocol } from './real-ip.js';
 import { named, type Work } from './work.js';
 
 /** Parameters that change nothing about who is served. */
@@ -49,8 +50,9 @@ export function carryListen(work: Work): void {
   ledger.set('listen.port', port, first);
   ledger.set('listen.host', host, first);
   const isServed = (listen: Directive): boolean => hostOn(listen, port).some((each) => each === host || isAny(host));
+  const isProxied = tls.some((listen) => isServed(listen) && expectsProxyProtocol(listen));
   for (const listen of tls) {
-    if (isServed(listen)) carryParameters(listen, work);
+    if (isServed(listen)) carryParameters(listen, work, isProxied);
     else ledger.lost(listen, `one address and port only: ${host} port ${port}`);
   }
   carryProtocols(work, tls.filter(isServed));
@@ -71,19 +73,32 @@ function commonHost(hosts: readonly string[]): string {
   return ['::', '0.0.0.0'].find((any) => hosts.includes(any)) ?? hosts[0] ?? '0.0.0.0';
 }
 
-function carryParameters(listen: Directive, { ledger, options }: Work): void {
+function expectsProxyProtocol({ args }: Directive): boolean {
+  return args.includes('proxy_protocol');
+}
+
+function carryParameters(listen: Directive, work: Work, isProxied: boolean): void {
+  const { ledger, options } = work;
   const unknown = listen.args.slice(1).filter((parameter) => !HARMLESS.test(parameter));
   const lacking = unknown.filter((parameter) => !isCarried(parameter, options.available));
-  if (lacking.includes('proxy_protocol')) {
-    ledger.guardLost(listen, 'the PROXY protocol is not read in this version: let the balancer send plain TLS');
-  } else if (lacking.length > 0) ledger.changed(listen, lacking.map(withoutParameter).join('; '));
-  else if (listenAddress(listen)?.host === '::') ledger.changed(listen, 'IPv4 is served on the same port as well');
+  const notes = [
+    ...lacking.map(withoutParameter),
+    ...(isProxied ? [aboutProxyProtocol(listen, work)] : []),
+    ...(listenAddress(listen)?.host === '::' ? ['IPv4 is served on the same port as well'] : []),
+  ].filter((note) => note !== '');
+  if (notes.length > 0) ledger.changed(listen, notes.join('; '));
   else ledger.carried(listen);
+}
+
+function aboutProxyProtocol(listen: Directive, work: Work): string {
+  if (!expectsProxyProtocol(listen)) return 'the PROXY protocol is expected here as well';
+  if (isRealIpByProxyProtocol(work)) return '';
+  return 'name the balancers in listen.proxyProtocolFrom; addresses of callers are always those of the PROXY protocol';
 }
 
 function isCarried(parameter: string, available: (setting: string) => boolean): boolean {
   if (parameter === 'http2') return available('listen.http2');
-  return parameter === 'proxy_protocol' && available('listen.proxyProtocol');
+  return parameter === 'proxy_protocol';
 }
 
 function withoutParameter(parameter: string): string {
@@ -93,13 +108,10 @@ function withoutParameter(parameter: string): string {
 
 function carryProtocols(work: Work, listens: readonly Directive[]): void {
   const { ledger, options, scope } = work;
-  for (const [parameter, setting] of [
-    ['http2', 'listen.http2'],
-    ['proxy_protocol', 'listen.proxyProtocol'],
-  ] as const) {
-    const asking = listens.find(({ args }) => args.includes(parameter));
-    if (asking !== undefined && options.available(setting)) ledger.set(setting, true, asking);
-  }
+  const proxied = listens.find(expectsProxyProtocol);
+  if (proxied !== undefined) ledger.set('listen.proxyProtocol', true, proxied);
+  const asking = listens.find(({ args }) => args.includes('http2'));
+  if (asking !== undefined && options.available('listen.http2')) ledger.set('listen.http2', true, asking);
   const http2 = scope.one('http2');
   if (http2 !== undefined) carryHttp2(http2, options.available('listen.http2'), ledger);
 }

@@ -7,6 +7,7 @@ import { carryLimits } from './limits.js';
 import { carryListen } from './listen.js';
 import { chooseLocation } from './location.js';
 import { carryErrorLog, carryLogs } from './logs.js';
+import { carryRealIp } from './real-ip.js';
 import { Scope } from './scope.js';
 import { chooseServer, httpLevel } from './server.js';
 import type { Directive } from './syntax.js';
@@ -49,20 +50,6 @@ function carryServer(parts: Pick<Work, 'server' | 'http' | 'ledger' | 'options'>
   carryLimits(work);
   carryLogs(work);
   carryRealIp(work);
-}
-
-/** nginx takes the address from a header; here the address stays that of the peer, and its list is continued. */
-function carryRealIp({ scope, ledger }: Work): void {
-  const sources = scope.all('set_real_ip_from');
-  const [first] = sources;
-  const networks = sources
-    .map(({ args }) => args[0] ?? '')
-    .filter((network) => /^[0-9A-Fa-f:.]+(?:\/\d+)?$/.test(network));
-  if (first !== undefined && networks.length > 0) ledger.set('forwarded.trustedProxies', networks, first);
-  for (const directive of sources) ledger.changed(directive, 'its X-Forwarded-For is continued; records show the peer');
-  for (const name of ['real_ip_header', 'real_ip_recursive']) {
-    for (const directive of scope.all(name)) ledger.notNeeded(directive, 'X-Forwarded-For is what is looked at');
-  }
 }
 
 function missing(server: Directive | null, { settings }: Ledger): string[] {

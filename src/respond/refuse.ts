@@ -37,6 +37,8 @@ const CONNECTION_ANSWERS: Readonly<Record<ConnectionReason, Answer>> = {
   no_shared_cipher: HANDSHAKE_FAILED,
   handshake_failed: HANDSHAKE_FAILED,
   handshake_aborted: HANDSHAKE_FAILED,
+  proxy_protocol: HANDSHAKE_FAILED,
+  proxy_untrusted: HANDSHAKE_FAILED,
 };
 
 /** Requests of admitted connections. */

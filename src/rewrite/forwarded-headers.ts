@@ -67,10 +67,10 @@ function forwardedElement({ remoteAddress }: ForwardedSource, host: string): str
 }
 
 /**
- * Compiles `forwarded.trustedProxies`.
+ * Compiles a list of networks, such as `forwarded.trustedProxies`, into the question whether an address is in one.
  * @param ranges CIDRs or single addresses, validated at start
  */
-export function compileTrustedProxies(ranges: readonly string[]): (address: string) => boolean {
+export function compileNetworks(ranges: readonly string[]): (address: string) => boolean {
   if (ranges.length === 0) return () => false;
   const parsed = ranges.map((range) =>
     range.includes('/') ? ipaddr.parseCIDR(range) : ipaddr.parseCIDR(`${range}/${range.includes(':') ? 128 : 32}`),

@@ -30,6 +30,7 @@ const ROOMS = [
     may: ['errors', 'identify', 'admit', 'rewrite', 'forward', 'respond', 'proxy', 'passage'],
   },
   { files: 'app.ts', level: 4, may: null },
+  { files: 'management.ts', level: 4, may: null },
   { files: 'lifecycle.ts', level: 4, may: null },
   { files: 'rehearsal.ts', level: 4, may: null },
   {
@@ -305,7 +306,7 @@ function levelPatterns({ files, level, may }) {
   if (may === null) return [];
   const own = files.includes('/') ? String.raw`|\./` : '';
   const allowed = may.map((name) => String.raw`(\.\./|\./)${name}(/|\.js$)`).join('|');
-  const root = String.raw`\.\.?/(main|app|lifecycle|rehearsal|commands)(/|\.js$)`;
+  const root = String.raw`\.\.?/(main|app|management|lifecycle|rehearsal|commands)(/|\.js$)`;
   // The two never match the same import: one pattern that allows types would speak for both.
   const skip = level < 4 ? `${root}|` : '';
   const relative = {

@@ -1,8 +1,7 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import { createRequire } from 'node:module';
 import type { AddressInfo } from 'node:net';
-import { createAdminServer, type AdminServer } from './admin/admin-server.js';
-import { describeStatus } from './admin/status.js';
+import { describeStatus, describeTrust, type TrustDescription } from './admin/status.js';
 import { compileAllowList } from './admit/authorize.js';
 import type { Config } from './config/config.js';
 import { Tunnel } from './forward/tunnel.js';
@@ -11,12 +10,16 @@ import type { Trust } from './listen/admission.js';
 import { Entrance } from './listen/entrance.js';
 import { KnownPaths } from './listen/known-paths.js';
 import { Listener } from './listen/listener.js';
+import { Management, type Managed, type ManagementStatus } from './management.js';
 import { accessForm, createAccessLog } from './observe/access-log.js';
 import { Activity } from './observe/activity.js';
+import type { AnchorUse } from './observe/anchors.js';
+import type { SeenCaller } from './observe/callers.js';
 import { createObserver } from './observe/create-observer.js';
 import { createLog, type Log } from './observe/log.js';
-import { createMetrics, type Metrics } from './observe/metrics.js';
+import { createMetrics, type Metrics, type PoolNumbers } from './observe/metrics.js';
 import type { Observer } from './observe/observer.js';
+import type { StepCounts } from './observe/recent.js';
 import { createRefusals, type Refusals } from './observe/refusals.js';
 import { createProxy, type ProxyStages } from './proxy.js';
 import { connectionRefusal, redirectToHttps, unparsedRefusal } from './respond/refuse.js';
@@ -25,8 +28,8 @@ import { compileFacts } from './rewrite/request-facts.js';
 import { createIdentityHeaders, reservedNames } from './rewrite/identity-headers.js';
 import { createRequestRewriter, rewriteTrailers, type RewriteRules } from './rewrite/request-headers.js';
 import { loadCredentials, type Credentials } from './trust/credentials.js';
-import { expiring, expiringCallers, ExpiryWatch } from './trust/expiry.js';
-import { Reloader, type Loaded, type ReloadOutcome } from './trust/reloader.js';
+import { expiring, expiringCallers, type Expiring } from './trust/expiry.js';
+import { digestOf, type Loaded, type Reading, type ReloadOutcome } from './trust/reloader.js';
 import { createRevocationCheck } from './trust/revocation.js';
 import { createServerContext, trustDigest } from './trust/secure-context.js';
 
@@ -35,23 +38,28 @@ const { version } = createRequire(import.meta.url)('../package.json') as { versi
 /** Where a drain stands: serving; telling callers to close; taking nothing new. */
 export type Phase = 'ready' | 'draining' | 'closing';
 
-/** The running sidecar. */
-export interface App {
-  readonly address: AddressInfo;
-  /** Null when the admin listener is off. */
-  readonly adminAddress: AddressInfo | null;
+/** A sidecar, in one process or several, as its lifecycle sees it. */
+export interface Stoppable {
   readonly log: Log;
-  readonly phase: Phase;
   /** Fails readiness and tells callers to close with their next answer; everything is still served. */
   drain(): void;
   /** Reads settings and files anew, and takes them into use if they are good. */
-  reload(): ReloadOutcome;
+  reload(): Promise<ReloadOutcome>;
   /** Accepts nothing more, ends idle connections, refuses what is not under way. */
   stopAccepting(): void;
   /** Connections inside. */
-  connections(): number;
+  connections(): number | Promise<number>;
   /** Ends everything that is left, and the parts themselves. */
   close(): Promise<void>;
+}
+
+/** The running sidecar. */
+export interface App extends Stoppable {
+  readonly address: AddressInfo;
+  /** Null when the admin listener is off. */
+  readonly adminAddress: AddressInfo | null;
+  readonly phase: Phase;
+  connections(): number;
 }
 
 export interface AppOptions {
@@ -59,6 +67,15 @@ export interface AppOptions {
   readonly logTo?: { write(text: string): void };
   /** Reads the settings anew, for a reload. Without it the settings stay as they are, and only files are read anew. */
   readonly readConfig?: () => Config;
+}
+
+/** What makes a process one of several: it serves, and another one manages it. */
+export interface Membership {
+  /** From 1. */
+  readonly number: number;
+  readonly of: number;
+  /** Of all of them: what one seals, another opens. */
+  readonly ticketSecret: Buffer;
 }
 
 /** What changes while the process runs. */
@@ -84,13 +101,7 @@ interface Reporting {
  * @throws Node's error when a port cannot be bound
  */
 export async function startApp(config: Config, credentials: Credentials, options: AppOptions = {}): Promise<App> {
-  const ticketSecret = randomBytes(32);
-  const trust = createTrust({ config, credentials }, ticketSecret);
-  const state: State = { phase: 'ready', config, credentials, trust };
-  const upstream = new Upstream(config.upstream);
-  const reporting = createReporting({ config, upstream, state, options });
-  const serving = createServing({ config, state, upstream, observer: reporting.observer });
-  const app = new RunningApp({ config, state, upstream, ...serving, reporting, ticketSecret, options });
+  const app = new RunningApp(createService(config, credentials, options), options);
   try {
     await app.listen();
   } catch (error) {
@@ -100,18 +111,53 @@ export async function startApp(config: Config, credentials: Credentials, options
   return app;
 }
 
+/** The part that serves callers, not listening yet. */
+export function createService(
+  config: Config,
+  credentials: Credentials,
+  { logTo, membership = null }: ServiceOptions = {},
+): Service {
+  const ticketSecret = membership?.ticketSecret ?? randomBytes(32);
+  const trust = createTrust({ config, credentials }, ticketSecret);
+  const state: State = { phase: 'ready', config, credentials, trust };
+  const own = membership === null ? config : shareOf(config, membership);
+  const upstream = new Upstream(own.upstream);
+  const reporting = createReporting({ config, upstream, state, logTo, membership });
+  const serving = createServing({ config: own, state, upstream, observer: reporting.observer });
+  return new Service({ state, upstream, ...serving, reporting, ticketSecret });
+}
+
+interface ServiceOptions extends Pick<AppOptions, 'logTo'> {
+  /** Null for a process that is the whole sidecar. */
+  readonly membership?: Membership | null;
+}
+
+/** Limits that are meant for the whole sidecar, for one of several processes: callers come to them in turn. */
+export function shareOf(config: Config, { number, of }: Pick<Membership, 'number' | 'of'>): Config {
+  // Nobody gets nothing: a worker that may not reach the application would refuse everybody.
+  const part = (total: number): number => Math.max(1, Math.floor(total / of) + (number <= total % of ? 1 : 0));
+  const { limits, upstream } = config;
+  return {
+    ...config,
+    limits: { ...limits, connections: part(limits.connections) },
+    upstream: { ...upstream, maxConnections: part(upstream.maxConnections) },
+  };
+}
+
 function createReporting(parts: {
   readonly config: Config;
   readonly upstream: Upstream;
   readonly state: State;
-  readonly options: AppOptions;
+  readonly logTo: AppOptions['logTo'];
+  readonly membership: Membership | null;
 }): Reporting {
-  const { config, upstream, state, options } = parts;
-  const { level, pretty } = config.log;
-  const log = createLog({ level, pretty, ...(options.logTo === undefined ? {} : { destination: options.logTo }) });
+  const { config, upstream, state, logTo, membership } = parts;
+  const worker = membership?.number ?? null;
+  const log = createLog({ ...config.log, worker, ...(logTo === undefined ? {} : { destination: logTo }) });
   const activity = new Activity();
   const metrics = createMetrics({
     version,
+    share: membership === null ? 'all' : 'serving',
     pool: () => upstream.numbers(),
     credentials: () => state.credentials,
     anchors: () => activity.anchors(state.credentials.cas),
@@ -120,7 +166,7 @@ function createReporting(parts: {
   });
   const refusals = createRefusals();
   const form = accessForm(config.log);
-  const accessLog = form === null ? null : createAccessLog(form, log);
+  const accessLog = form === null ? null : createAccessLog(form, log, worker);
   const observer = createObserver({ log, metrics, refusals, access: accessLog, activity });
   return { log, metrics, refusals, activity, observer };
 }
@@ -213,9 +259,7 @@ export function createRules(
   };
 }
 
-interface AppParts {
-  /** As at the start; what a reload may change is in `state`. */
-  readonly config: Config;
+interface ServiceParts {
   readonly state: State;
   readonly upstream: Upstream;
   readonly tunnel: Tunnel;
@@ -223,47 +267,29 @@ interface AppParts {
   readonly listener: Listener;
   readonly reporting: Reporting;
   readonly ticketSecret: Buffer;
-  readonly options: AppOptions;
 }
 
-/** How often the ends of certificates and CRLs are looked at. Milliseconds. */
-const EXPIRY_INTERVAL = 3_600_000;
+/** What a process that serves knows, besides its metrics. JSON. */
+export interface Facts {
+  readonly trust: TrustDescription;
+  readonly connections: number;
+  readonly tunnels: number;
+  readonly upstream: PoolNumbers & { readonly url: string; readonly reached: boolean };
+  /** Newest first. */
+  readonly callers: readonly SeenCaller[];
+  readonly anchors: readonly AnchorUse[];
+  readonly recent: readonly StepCounts[];
+}
 
-/** Sections that a reload takes over; of `log` the level alone. */
-const RELOADED: ReadonlySet<keyof Config> = new Set<keyof Config>(['tls', 'clientCert', 'log']);
-
-class RunningApp implements App {
-  private readonly admin: AdminServer | null;
-  private readonly startedAt = Date.now();
-  private readonly reloader: Reloader;
-  private readonly expiryWatch = new ExpiryWatch();
-  private readonly expiryTimer: NodeJS.Timeout;
-  /** Changed settings that wait for a restart. */
-  private waiting = '';
+/** Serves callers: everything but the management. */
+export class Service {
   private bound: AddressInfo | null = null;
 
-  constructor(private readonly parts: AppParts) {
-    const { config, state } = parts;
-    const { host, port } = config.admin;
-    this.admin = port === null ? null : this.createAdmin(host, port);
-    this.reloader = new Reloader({
-      initial: { config, credentials: state.credentials },
-      load: () => this.load(),
-      apply: (loaded) => this.apply(loaded),
-      report: (outcome) => this.reportReload(outcome),
-      interval: config.reload.interval,
-    });
-    this.expiryTimer = setInterval(() => this.warnOfExpiry(), EXPIRY_INTERVAL);
-    this.expiryTimer.unref();
-  }
+  constructor(readonly parts: ServiceParts) {}
 
   get address(): AddressInfo {
     if (this.bound === null) throw new Error('not listening');
     return this.bound;
-  }
-
-  get adminAddress(): AddressInfo | null {
-    return this.admin?.address() ?? null;
   }
 
   get log(): Log {
@@ -274,121 +300,68 @@ class RunningApp implements App {
     return this.parts.state.phase;
   }
 
-  async listen(): Promise<void> {
-    await this.admin?.listen();
+  /** Subjects of the CAs in force. */
+  get cas(): readonly string[] {
+    return this.parts.state.credentials.cas.map(({ subject }) => subject);
+  }
+
+  /** Of the settings and files in force. */
+  get digest(): string {
+    return digestOf(this.parts.state);
+  }
+
+  async listen(): Promise<AddressInfo> {
     this.bound = await this.parts.listener.listen();
-    this.announce();
-    this.warnOfExpiry();
-    this.reloader.start();
+    return this.bound;
   }
 
-  reload(): ReloadOutcome {
-    return this.reloader.reload();
-  }
-
-  /** Settings and files as they are now; what cannot change without a restart stays as it was. */
-  private load(): Loaded {
-    const { config: initial, options } = this.parts;
-    const fresh = options.readConfig?.() ?? initial;
-    this.noteRestart(fresh);
-    const config = {
-      ...initial,
-      tls: fresh.tls,
-      clientCert: fresh.clientCert,
-      log: { ...initial.log, level: fresh.log.level },
-    };
-    return { config, credentials: loadCredentials(config) };
-  }
-
-  /** Says, once for each new state, which changed settings wait for a restart. */
-  private noteRestart(fresh: Config): void {
-    const { config: initial } = this.parts;
-    const settings = (Object.keys(initial) as (keyof Config)[])
-      .filter(
-        (section) => !RELOADED.has(section) && JSON.stringify(fresh[section]) !== JSON.stringify(initial[section]),
-      )
-      .join(', ');
-    if (settings !== '' && settings !== this.waiting)
-      this.log.warn('changed settings take effect after a restart', { settings });
-    this.waiting = settings;
+  /** The files as they are now, with these settings; not yet in use. @throws ConfigError */
+  read(config: Config): Reading & { apply(): void } {
+    const loaded = { config, credentials: loadCredentials(config) };
+    return { config, digest: digestOf(loaded), apply: () => this.apply(loaded) };
   }
 
   private apply(loaded: Loaded): void {
     const { state, entrance, ticketSecret } = this.parts;
     const before = trustDigest(state.config, state.credentials);
     const changed = trustDigest(loaded.config, loaded.credentials) !== before;
-    const allowed = state.config.clientCert;
     // Sessions outlive a reload that leaves trust as it is, and with them the chains that they do not carry.
     state.trust = createTrust(loaded, ticketSecret, changed ? new KnownPaths() : state.trust.policy.knownPaths);
     state.config = loaded.config;
     state.credentials = loaded.credentials;
     this.log.level = loaded.config.log.level;
     if (changed) entrance.reconsider();
-    this.warnOfLoosening(allowed);
   }
 
-  /** A file cut short is valid, too: what opens the door is said aloud. */
-  private warnOfLoosening(before: Config['clientCert']): void {
-    const { verify, allow } = this.parts.state.config.clientCert;
-    if (before.allow.length > 0 && allow.length === 0) {
-      this.log.warn('since this reload clientCert.allow is empty: every certificate under the CA is let in');
-    }
-    if (before.verify === 'required' && verify !== 'required') {
-      this.log.warn('since this reload callers may come in without a verified certificate', { verify });
-    }
-  }
-
-  private reportReload({ result, message }: ReloadOutcome): void {
-    this.parts.reporting.metrics.reloaded(result === 'applied');
-    if (result === 'applied') this.log.info('reloaded', { detail: message });
-    else this.log.error('reload refused, the old settings and files stay in force', undefined, { detail: message });
-    this.warnOfExpiry();
-  }
-
-  private warnOfExpiry(): void {
+  expiring(now: number): Expiring[] {
     const { config, credentials } = this.parts.state;
-    const { activity } = this.parts.reporting;
-    const now = Date.now();
-    const items = [...expiring(credentials, config.tls.cert), ...expiringCallers(activity.callers(), now)];
-    for (const { item, days } of this.expiryWatch.news(items, now)) {
-      const { what, name, file, at } = item;
-      const message =
-        days === 0 ? `${what} has expired` : `${what} expires within ${days === 1 ? 'a day' : `${days} days`}`;
-      this.log.warn(message, { subject: name, file, notAfter: isoDate(at) });
-    }
+    const callers = this.parts.reporting.activity.callers();
+    return [...expiring(credentials, config.tls.cert), ...expiringCallers(callers, now)];
   }
 
-  private announce(): void {
-    const { config, state } = this.parts;
-    const { clientCert, listen, tls, upstream } = config;
-    this.log.info('listening', {
-      version,
-      host: this.address.address,
-      port: this.address.port,
-      adminPort: this.adminAddress?.port ?? null,
-      upstream: upstream.url,
-      verify: clientCert.verify,
-      cas: state.credentials.cas.map(({ subject }) => subject),
-    });
-    if (clientCert.verify === 'off') this.log.warn('clientCert.verify is off: every caller is let in');
-    else if (clientCert.allow.length === 0) {
-      this.log.info('clientCert.allow is empty: every certificate under the CA is let in');
-    }
-    if (listen.proxyProtocolFrom.some((network) => network.endsWith('/0'))) {
-      this.log.warn(
-        'listen.proxyProtocolFrom has every address: whoever can connect chooses what address it is known by',
-      );
-    }
-    if (tls.legacy) {
-      this.log.warn('tls.legacy is on: TLS 1.0, SHA-1 and short keys are accepted, which attackers can break');
-    }
+  /** Whether the application accepts connections now. */
+  probe(): Promise<boolean> {
+    return this.parts.upstream.probe();
+  }
+
+  facts(): Facts {
+    const { state, upstream, tunnel, reporting } = this.parts;
+    const { config, credentials } = state;
+    return {
+      trust: describeTrust(config, credentials),
+      connections: this.connections(),
+      tunnels: tunnel.count,
+      upstream: { url: config.upstream.url, reached: upstream.reached, ...upstream.numbers() },
+      callers: reporting.activity.callers(),
+      anchors: reporting.activity.anchors(credentials.cas),
+      recent: reporting.activity.counts(),
+    };
   }
 
   drain(): void {
     if (this.phase !== 'ready') return;
     this.parts.state.phase = 'draining';
     this.parts.entrance.draining = true;
-    this.log.info('draining: readiness fails, callers are told to close');
   }
 
   stopAccepting(): void {
@@ -405,69 +378,111 @@ class RunningApp implements App {
 
   async close(): Promise<void> {
     const { listener, entrance, tunnel, upstream } = this.parts;
-    clearInterval(this.expiryTimer);
-    this.reloader.stop();
     listener.stopAccepting();
     tunnel.closeAll();
     entrance.closeAll();
     listener.destroyAll();
     entrance.close();
-    await Promise.all([this.admin?.close(), upstream.close()]);
+    await upstream.close();
     await this.log.flush();
-  }
-
-  private createAdmin(host: string, port: number): AdminServer {
-    const { metrics, refusals, observer } = this.parts.reporting;
-    return createAdminServer({
-      host,
-      port,
-      source: {
-        ready: () => this.ready(),
-        metrics: () => metrics.render(),
-        refusals: () => refusals.list(),
-        status: () => this.status(),
-        drain: () => this.drain(),
-        reload: () => this.answerReload(),
-      },
-      report: (message, error) => observer.error(message, error),
-    });
-  }
-
-  private answerReload(): Promise<{ ok: boolean; message: string }> {
-    const { result, message } = this.reload();
-    return Promise.resolve({ ok: result !== 'refused', message });
-  }
-
-  private async ready(): Promise<{ ready: boolean; reason: string }> {
-    if (this.phase !== 'ready') return { ready: false, reason: 'draining' };
-    const answers = await this.parts.upstream.probe();
-    if (answers) return { ready: true, reason: 'ready' };
-    return { ready: false, reason: `the application at ${this.parts.config.upstream.url} does not accept connections` };
-  }
-
-  private status(): object {
-    const { state, upstream, entrance, tunnel, reporting } = this.parts;
-    const { config, credentials, phase } = state;
-    return describeStatus({
-      version,
-      phase,
-      startedAt: this.startedAt,
-      now: Date.now(),
-      address: this.address,
-      adminAddress: this.adminAddress,
-      connections: entrance.size,
-      tunnels: tunnel.count,
-      upstream: { url: config.upstream.url, reached: upstream.reached, ...upstream.numbers() },
-      config,
-      credentials,
-      reloads: this.reloader.history,
-      callers: reporting.activity.callers(),
-      anchors: reporting.activity.anchors(credentials.cas),
-      recent: reporting.activity.recent(),
-    });
   }
 }
 
-function isoDate(milliseconds: number): string {
-  return new Date(milliseconds).toISOString();
+/** What the log says when a drain begins, in one process as in several. */
+export const DRAINING = 'draining: readiness fails, callers are told to close';
+
+/** A sidecar of one process: it serves and manages itself. */
+class RunningApp implements App, Managed {
+  private readonly management: Management;
+  private readonly startedAt = Date.now();
+
+  constructor(
+    private readonly service: Service,
+    { readConfig = null }: { readonly readConfig?: (() => Config) | null },
+  ) {
+    const { config } = service.parts.state;
+    this.management = new Management({ config, digest: service.digest, log: service.log, readConfig, managed: this });
+  }
+
+  get address(): AddressInfo {
+    return this.service.address;
+  }
+
+  get adminAddress(): AddressInfo | null {
+    return this.management.adminAddress;
+  }
+
+  get log(): Log {
+    return this.service.log;
+  }
+
+  get phase(): Phase {
+    return this.service.phase;
+  }
+
+  async listen(): Promise<void> {
+    await this.management.listen();
+    const address = await this.service.listen();
+    await this.management.begin({ version, address, cas: this.service.cas, workers: null });
+  }
+
+  reload(): Promise<ReloadOutcome> {
+    return this.management.reload();
+  }
+
+  read(config: Config): Promise<Reading> {
+    return Promise.resolve(this.service.read(config));
+  }
+
+  expiring(now: number): Promise<Expiring[]> {
+    return Promise.resolve(this.service.expiring(now));
+  }
+
+  reloaded(succeeded: boolean): void {
+    this.service.parts.reporting.metrics.reloaded(succeeded);
+  }
+
+  async ready(): Promise<{ ready: boolean; reason: string }> {
+    if (this.phase !== 'ready') return { ready: false, reason: 'draining' };
+    if (await this.service.probe()) return { ready: true, reason: 'ready' };
+    return { ready: false, reason: unreachable(this.service.parts.state.config) };
+  }
+
+  metrics(): Promise<string> {
+    return this.service.parts.reporting.metrics.render();
+  }
+
+  refusals(): Promise<readonly unknown[]> {
+    return Promise.resolve(this.service.parts.reporting.refusals.list());
+  }
+
+  status(management: ManagementStatus): Promise<object> {
+    const { phase, startedAt, address } = this;
+    const recent = this.service.parts.reporting.activity.recent();
+    const own = { version, phase, startedAt, now: Date.now(), address, workers: null };
+    return Promise.resolve(describeStatus({ ...own, ...management, ...this.service.facts(), recent }));
+  }
+
+  drain(): void {
+    if (this.phase === 'ready') this.log.info(DRAINING);
+    this.service.drain();
+  }
+
+  stopAccepting(): void {
+    this.drain();
+    this.service.stopAccepting();
+  }
+
+  connections(): number {
+    return this.service.connections();
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([this.management.close(), this.service.close()]);
+  }
+}
+
+/** Why readiness fails while the application is away. */
+export function unreachable({ upstream }: Config): string {
+  return `the application at ${upstream.url} does not accept connections`;
 }

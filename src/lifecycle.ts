@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { App } from './app.js';
+import type { Stoppable } from './app.js';
 import type { Config } from './config/config.js';
 
 /** Exit codes of a drain: complete, or cut short (sysexits.h EX_TEMPFAIL). */
@@ -16,25 +16,34 @@ const GLANCE = 25;
  * `shutdown.grace` counts from the signal and bounds it all; a second signal ends it at once.
  * @returns the exit code
  */
-export async function runUntilStopped(app: App, { shutdown }: Pick<Config, 'shutdown'>): Promise<number> {
+export async function runUntilStopped(app: Stoppable, { shutdown }: Pick<Config, 'shutdown'>): Promise<number> {
   // A peer of stdout that goes away must not take the proxy along.
   process.on('SIGPIPE', () => undefined);
   process.on('SIGHUP', () => void app.reload());
   await Promise.race([once(process, 'SIGTERM'), once(process, 'SIGINT')]);
   const impatient = Promise.race([once(process, 'SIGTERM'), once(process, 'SIGINT')]).then(() => undefined);
   const complete = await drain(app, shutdown, impatient);
-  app.log.info(complete ? 'stopped' : 'stopped: connections were cut short', { connections: app.connections() });
+  const connections = await app.connections();
+  app.log.info(complete ? 'stopped' : 'stopped: connections were cut short', { connections });
   await app.close();
   return complete ? COMPLETE : CUT_SHORT;
 }
 
-async function drain(app: App, shutdown: Config['shutdown'], impatient: Promise<void>): Promise<boolean> {
+async function drain(app: Stoppable, shutdown: Config['shutdown'], impatient: Promise<void>): Promise<boolean> {
   const deadline = Date.now() + shutdown.grace;
   app.drain();
   await Promise.race([sleep(Math.min(shutdown.delay, shutdown.grace)), impatient]);
   app.stopAccepting();
   let hurry = false;
   void impatient.then(() => (hurry = true));
-  while (app.connections() > 0 && Date.now() < deadline && !hurry) await sleep(GLANCE);
-  return app.connections() === 0;
+  while ((await app.connections()) > 0 && Date.now() < deadline && !hurry) await sleep(GLANCE);
+  return (await app.connections()) === 0;
+}
+
+/**
+ * Whoever looks after several processes hears the signals, and tells them. A terminal and some supervisors send a signal to
+ * every process of a group, and a worker that obeyed would cut off its callers.
+ */
+export function leaveSignalsToPrimary(): void {
+  for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP', 'SIGPIPE'] as const) process.on(signal, () => undefined);
 }

@@ -34,7 +34,7 @@ describe('500 reloads in a row under load', () => {
     writeFileSync(sidecar.paths.cert, server?.certPem ?? '');
     writeFileSync(sidecar.paths.key, server?.keyPem ?? '');
     writeFileSync(sidecar.paths.ca, bundles[Math.floor(round / 2) % 2] ?? '');
-    expect(sidecar.app.reload().result).toBe('applied');
+    expect((await sidecar.app.reload()).result).toBe('applied');
     await new Promise((resolve) => setImmediate(resolve));
   }
 

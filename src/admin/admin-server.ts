@@ -9,7 +9,7 @@ export interface AdminSource {
   /** Prometheus text format 0.0.4. */
   metrics(): Promise<string>;
   /** Newest first; JSON. */
-  refusals(): readonly unknown[];
+  refusals(): Promise<readonly unknown[]> | readonly unknown[];
   /** JSON. */
   status(): unknown;
   /** Begins to drain; returns at once. */
@@ -64,8 +64,8 @@ const ENDPOINTS: ReadonlyMap<string, Endpoint> = new Map<string, Endpoint>([
     '/metrics',
     { method: 'GET', answer: async (source) => ({ status: 200, type: PROMETHEUS, body: await source.metrics() }) },
   ],
-  ['/refusals', { method: 'GET', answer: (source) => json(200, source.refusals()) }],
-  ['/status', { method: 'GET', answer: (source) => json(200, source.status()) }],
+  ['/refusals', { method: 'GET', answer: async (source) => json(200, await source.refusals()) }],
+  ['/status', { method: 'GET', answer: async (source) => json(200, await source.status()) }],
   ['/drain', { method: 'POST', answer: drain }],
   ['/reload', { method: 'POST', answer: reload }],
 ]);

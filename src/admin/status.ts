@@ -16,12 +16,13 @@ export interface StatusParts {
   readonly now: number;
   readonly address: AddressInfo;
   readonly adminAddress: AddressInfo | null;
+  /** Processes that serve; null when this one does. */
+  readonly workers: readonly object[] | null;
   readonly connections: number;
   readonly tunnels: number;
   readonly upstream: object;
-  /** Settings and files in force. */
-  readonly config: Config;
-  readonly credentials: Credentials;
+  /** Of the settings and files in force. */
+  readonly trust: TrustDescription;
   readonly reloads: readonly ReloadOutcome[];
   /** Newest first. */
   readonly callers: readonly SeenCaller[];
@@ -32,8 +33,8 @@ export interface StatusParts {
 
 /** The answer to `GET /status`, which operators' scripts read: what is there stays there under its name. */
 export function describeStatus(parts: StatusParts): object {
-  const { config, credentials, address, adminAddress, callers, anchors } = parts;
-  const { verify, allow } = config.clientCert;
+  const { trust, address, adminAddress, callers, anchors } = parts;
+  const { clientCert, serverCertificate, cas, crls } = trust;
   return {
     version: parts.version,
     phase: parts.phase,
@@ -41,23 +42,43 @@ export function describeStatus(parts: StatusParts): object {
     now: isoDate(parts.now),
     listen: { host: address.address, port: address.port },
     admin: adminAddress === null ? null : { host: adminAddress.address, port: adminAddress.port },
+    workers: parts.workers,
     connections: parts.connections,
     tunnels: parts.tunnels,
     upstream: parts.upstream,
-    clientCert: { verify, allowRules: allow.length },
+    clientCert,
     reloads: parts.reloads.map(({ at, ...outcome }) => ({ at: isoDate(at), ...outcome })),
-    serverCertificate: describeServerCertificate(credentials),
-    cas: credentials.cas.map((ca) => describeCa(ca, anchors)),
+    serverCertificate,
+    // Null for an intermediate: who comes by it is counted under its root.
+    cas: cas.map((ca) => ({ ...ca, callers: usage(anchors.find(({ sha256 }) => sha256 === ca.sha256)) })),
     otherCallers: usage(anchors.find(({ sha256 }) => sha256 === null)),
+    crls,
+    lastClientCertificate: lastVerified(callers),
+    callers,
+    recent: parts.recent,
+  };
+}
+
+/** What of the settings and files in force is shown. Of equal ones it is equal in every process. */
+export interface TrustDescription {
+  readonly clientCert: { readonly verify: string; readonly allowRules: number };
+  readonly serverCertificate: object;
+  readonly cas: readonly { readonly sha256: string }[];
+  readonly crls: readonly object[];
+}
+
+export function describeTrust({ clientCert }: Config, credentials: Credentials): TrustDescription {
+  const { verify, allow } = clientCert;
+  return {
+    clientCert: { verify, allowRules: allow.length },
+    serverCertificate: describeServerCertificate(credentials),
+    cas: credentials.cas.map(describeCa),
     crls: credentials.crls.map(({ file, issuer, thisUpdate, nextUpdate }) => ({
       file,
       issuer,
       thisUpdate: isoDate(thisUpdate),
       nextUpdate: nextUpdate === null ? null : isoDate(nextUpdate),
     })),
-    lastClientCertificate: lastVerified(callers),
-    callers,
-    recent: parts.recent,
   };
 }
 
@@ -71,18 +92,15 @@ function describeServerCertificate({ serverCertificate, serverSubject }: Credent
   };
 }
 
-function describeCa({ file, label, subject, notAfter, certificate }: LoadedCa, anchors: readonly AnchorUse[]) {
-  const own = sha256Of(certificate);
+function describeCa({ file, label, subject, notAfter, certificate }: LoadedCa) {
   return {
     file,
     label,
     subject,
     serial: certificate.serialNumber,
-    sha256: own,
+    sha256: sha256Of(certificate),
     notBefore: isoDate(Date.parse(certificate.validFrom)),
     notAfter: isoDate(notAfter),
-    // Null for an intermediate: who comes by it is counted under its root.
-    callers: usage(anchors.find(({ sha256 }) => sha256 === own)),
   };
 }
 

@@ -27,11 +27,12 @@ export function accessForm({ access, format, escape }: Config['log']): AccessFor
 
 /**
  * @param form `json`: see {@link formatJson}; `combined`: see {@link formatCombined}
+ * @param worker number of the process among several, for `json`
  *
  * Lines follow the log's level: at `info` all are written, at `warn` only those (of `json`) with a code, that is, those
  * whose status is ours and not the application's.
  */
-export function createAccessLog(form: AccessForm, log: Log): AccessLog {
+export function createAccessLog(form: AccessForm, log: Log, worker: number | null = null): AccessLog {
   if (form !== 'json') {
     const format = form === 'combined' ? formatCombined : compileFormat(form.template, form.escape);
     const write = (record: RequestRecord) => {
@@ -39,8 +40,9 @@ export function createAccessLog(form: AccessForm, log: Log): AccessLog {
     };
     return { carriesCode: false, write };
   }
+  const ending = worker === null ? '' : `,"worker":${worker}`;
   const write = (record: RequestRecord) => {
-    if (log.enabled(levelOf(record))) log.line(formatJson(record));
+    if (log.enabled(levelOf(record))) log.line(formatJson(record, ending));
   };
   return { carriesCode: true, write };
 }
@@ -68,11 +70,12 @@ function levelOf(record: RequestRecord): 'info' | 'warn' {
  * | `peer` | `address:port` |
  * | `subject`, `serial`, `sha256` | of the client certificate: RFC 2253, hex, lower-case hex |
  * | `tlsVersion`, `sessionReused` | of the connection |
+ * | `worker` | with several workers alone: the number of the one that served |
  * | `msg` | `request` |
  *
  * Made by hand: 1.5 µs, against 5 µs for the same fields through pino.
  */
-export function formatJson(record: RequestRecord): string {
+export function formatJson(record: RequestRecord, ending = ''): string {
   return (
     `{"level":"${levelOf(record)}","time":"${isoTime(record.startedAt + record.durationMs)}"` +
     `,"requestId":${jsonString(record.requestId)},"method":${jsonString(record.method)}` +
@@ -82,7 +85,7 @@ export function formatJson(record: RequestRecord): string {
     `,"outcome":"${record.outcome}","bytesIn":${jsonNumber(record.bytesIn)},"bytesOut":${jsonNumber(record.bytesOut)}` +
     `,"durationMs":${jsonNumber(record.durationMs)},"upstreamMs":${jsonNumber(record.upstreamMs)}` +
     `,"upgraded":${record.upgraded},"userAgent":${jsonStringOrNull(record.userAgent)}` +
-    `${connectionFields(record.connection)},"msg":"request"}`
+    `${connectionFields(record.connection)}${ending},"msg":"request"}`
   );
 }
 

@@ -3,7 +3,7 @@ import type { LoadedCa } from '../trust/credentials.js';
 import { Anchors, type AnchorUse, type Use } from './anchors.js';
 import { Callers, type Caller, type SeenCaller } from './callers.js';
 import type { RequestRecord } from './observer.js';
-import { Recent, type Interval } from './recent.js';
+import { Recent, type Interval, type StepCounts } from './recent.js';
 
 /** What an admitted connection adds to. */
 interface Account {
@@ -65,6 +65,11 @@ export class Activity {
 
   anchors(cas: readonly LoadedCa[]): AnchorUse[] {
     return this.#anchors.list(cas);
+  }
+
+  /** Of the last ten minutes, for another process to add up. */
+  counts(): StepCounts[] {
+    return this.#recent.counts(this.#now());
   }
 
   /** The last ten minutes, oldest first. */

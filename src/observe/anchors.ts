@@ -78,3 +78,13 @@ export function sum(uses: readonly Readonly<Use>[]): Use {
   }
   return total;
 }
+
+/** The uses that several processes counted, of the same anchors in force. */
+export function mergeAnchors(lists: readonly (readonly AnchorUse[])[]): AnchorUse[] {
+  const byAnchor = new Map<string | null, AnchorUse>();
+  for (const use of lists.flat()) {
+    const known = byAnchor.get(use.sha256);
+    byAnchor.set(use.sha256, known === undefined ? use : { ...known, ...sum([known, use]) });
+  }
+  return [...byAnchor.values()];
+}

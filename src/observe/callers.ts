@@ -100,6 +100,34 @@ export class Callers {
   }
 }
 
+/** The callers that several processes saw, newest first, at most as many as one process keeps. */
+export function mergeCallers(lists: readonly (readonly SeenCaller[])[], kept: number = KEPT): SeenCaller[] {
+  const byCertificate = new Map<string, SeenCaller>();
+  for (const caller of lists.flat()) {
+    // As in one process: what was verified under one anchor does not vouch for what was not.
+    const key = `${caller.sha256} ${caller.verified} ${caller.anchorSha256}`;
+    const known = byCertificate.get(key);
+    byCertificate.set(key, known === undefined ? caller : joined(known, caller));
+  }
+  return [...byCertificate.values()].sort(byLastSeen).slice(0, kept);
+}
+
+function joined(one: SeenCaller, other: SeenCaller): SeenCaller {
+  const [newer, older] = byLastSeen(one, other) <= 0 ? [one, other] : [other, one];
+  return {
+    ...newer,
+    firstSeen: one.firstSeen < other.firstSeen ? one.firstSeen : other.firstSeen,
+    openConnections: newer.openConnections + older.openConnections,
+    connections: newer.connections + older.connections,
+    requests: newer.requests + older.requests,
+  };
+}
+
+/** ISO 8601 in UTC sorts as text. */
+function byLastSeen(one: SeenCaller, other: SeenCaller): number {
+  return one.lastSeen < other.lastSeen ? 1 : one.lastSeen > other.lastSeen ? -1 : 0;
+}
+
 function oldest(callers: Iterable<Caller>): Caller {
   return [...callers].reduce((one, other) => (other.lastSeen < one.lastSeen ? other : one));
 }

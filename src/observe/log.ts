@@ -20,6 +20,8 @@ export interface Log {
   fatal(message: string, error?: unknown): void;
   /** Writes a line made elsewhere, without its newline. Its maker has looked at the level and escaped hostile text. */
   line(text: string): void;
+  /** Writes whole lines of another process, each with its newline. */
+  lines(text: string): void;
   flush(): Promise<void>;
   flushSync(): void;
   /** Lines lost because nobody read them. */
@@ -29,6 +31,8 @@ export interface Log {
 export interface LogOptions {
   readonly level: LogLevel;
   readonly pretty: boolean;
+  /** Number of the process among several, part of each line; null for the only one. */
+  readonly worker?: number | null;
   /** For tests; stdout otherwise. */
   readonly destination?: { write(text: string): void };
 }
@@ -44,7 +48,7 @@ export function createLog(options: LogOptions): Log {
     {
       level: options.level,
       // No pid and hostname: the platform adds the pod, and each costs bytes on each line.
-      base: null,
+      base: options.worker === undefined || options.worker === null ? null : { worker: options.worker },
       // ISO 8601 costs 0.1 µs more a line than epoch milliseconds, and a person can read it at night.
       timestamp: stdTimeFunctions.isoTime,
       formatters: { level: (label) => ({ level: label }) },
@@ -102,6 +106,10 @@ class PinoLog implements Log {
     this.#write(`${text}\n`);
   }
 
+  lines(text: string): void {
+    this.#write(text);
+  }
+
   flush(): Promise<void> {
     return this.#output.flush();
   }
@@ -135,7 +143,14 @@ function outputTo(destination: { write(text: string): void }): Output {
  */
 function prettyWriter(output: Output): (text: string) => void {
   const format = prettyFactory({ colorize: isatty(1), singleLine: true, translateTime: 'SYS:HH:MM:ss.l' });
-  return (text) => output.write(text.startsWith('{') ? format(JSON.parse(text, visible)) : text);
+  const pretty = (line: string) => (line.startsWith('{') ? format(JSON.parse(line, visible)) : line);
+  return (text) =>
+    output.write(
+      text
+        .split(/(?<=\n)/)
+        .map(pretty)
+        .join(''),
+    );
 }
 
 /** pino-pretty prints messages as they are: an ESC from a caller would let it paint the operator's terminal. */

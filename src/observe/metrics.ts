@@ -1,4 +1,4 @@
-import { collectDefaultMetrics, Counter, Gauge, Registry, type Metric } from 'prom-client';
+import { AggregatorRegistry, collectDefaultMetrics, Counter, Gauge, Registry, type Metric } from 'prom-client';
 import { CONNECTION_REASONS, REQUEST_CODES, type ConnectionReason, type RequestCode } from '../errors.js';
 import type { Connection } from '../identify/peer-identity.js';
 import type { Credentials } from '../trust/credentials.js';
@@ -13,15 +13,30 @@ export interface PoolNumbers {
   readonly waiting: number;
 }
 
+/** Processes that serve under one that looks after them. */
+export interface WorkerNumbers {
+  readonly wanted: number;
+  /** That listen. */
+  readonly serving: number;
+  /** Ends that nobody asked for, ever. */
+  readonly failures: number;
+}
+
 /** What is looked up only when somebody scrapes. */
 export interface MetricsSources {
   readonly version: string;
-  readonly pool: () => PoolNumbers;
+  /**
+   * What of a sidecar this process is: all of it; `serving` under another process; or `managing` others that serve. A metric is
+   * made by one of these two, except for those of every process.
+   */
+  readonly share?: 'all' | 'serving' | 'managing';
+  readonly pool?: () => PoolNumbers;
   /** The credentials in force; null before the first were loaded. */
-  readonly credentials: () => Credentials | null;
+  readonly credentials?: () => Credentials | null;
   /** Trust anchors in force and how they are used; none without it. */
   readonly anchors?: () => readonly AnchorUse[];
-  readonly draining: () => boolean;
+  readonly draining?: () => boolean;
+  readonly workers?: () => WorkerNumbers;
   /** Log lines that nobody read. */
   readonly droppedLines: () => number;
   /** Milliseconds since the epoch; for tests. */
@@ -40,6 +55,39 @@ export interface Metrics {
   reloaded(succeeded: boolean): void;
   /** Prometheus text format 0.0.4. */
   render(): Promise<string>;
+  /** The same as values, for the process that looks after this one. */
+  snapshot(): Promise<Snapshot>;
+}
+
+/** One line of a metric. */
+export interface SnapshotValue {
+  readonly value: number;
+  readonly labels: Readonly<Record<string, string | number>>;
+  /** Of a histogram, which has lines of several names. */
+  readonly metricName?: string;
+}
+
+/** Metrics of one process, as prom-client hands them on. */
+export type Snapshot = readonly {
+  readonly name: string;
+  readonly help: string;
+  readonly type: string;
+  /** How the values of several processes become one: `sum`, `min`, … */
+  readonly aggregator: string;
+  readonly values: readonly SnapshotValue[];
+}[];
+
+/** The metrics of several processes as those of one, in Prometheus text format 0.0.4. The first is who looks after the others. */
+export function renderTogether(own: Snapshot, others: readonly Snapshot[]): Promise<string> {
+  // prom-client leaves the start of several processes out; that of the first is that of the sidecar.
+  const first = own.map((metric) => (metric.aggregator === 'omit' ? { ...metric, aggregator: 'first' } : metric));
+  return AggregatorRegistry.aggregate([first, ...others]).metrics();
+}
+
+/** What has to outlive a process: counters that fall back would look to Prometheus as if all of it had begun anew. */
+export async function countersOf(snapshots: readonly Snapshot[]): Promise<Snapshot> {
+  const counters = snapshots.map((metrics) => metrics.filter(({ type }) => type === 'counter' || type === 'histogram'));
+  return (await AggregatorRegistry.aggregate(counters).getMetricsAsJSON()) as unknown as Snapshot;
 }
 
 /**
@@ -49,12 +97,9 @@ export interface Metrics {
 export function createMetrics(sources: MetricsSources): Metrics {
   const registry = new Registry();
   const counts = new Counts(sources.now ?? Date.now);
-  registerHandshakes(registry, counts);
-  registerRequests(registry, counts);
-  registerAnchors(registry, sources);
-  registerUpstreamPool(registry, sources);
-  registerReloads(registry, counts);
-  registerExpiry(registry, counts, sources);
+  const { share = 'all' } = sources;
+  if (share !== 'managing') registerServing(registry, counts, sources);
+  if (share !== 'serving') registerManaging(registry, counts, sources);
   registerProcess(registry, sources);
   return {
     connectionAdmitted: (connection) => counts.admitted(connection),
@@ -64,7 +109,22 @@ export function createMetrics(sources: MetricsSources): Metrics {
     requestRefused: (code) => increment(counts.requestRefusals, code),
     reloaded: (succeeded) => counts.reloaded(succeeded),
     render: () => registry.metrics(),
+    snapshot: async () => (await registry.getMetricsAsJSON()) as unknown as Snapshot,
   };
+}
+
+function registerServing(registry: Registry, counts: Counts, sources: MetricsSources): void {
+  registerHandshakes(registry, counts);
+  registerRequests(registry, counts);
+  registerAnchors(registry, sources);
+  registerUpstreamPool(registry, sources);
+  registerExpiry(registry, counts, sources);
+}
+
+function registerManaging(registry: Registry, counts: Counts, sources: MetricsSources): void {
+  registerReloads(registry, counts);
+  registerWorkers(registry, sources);
+  registerVersion(registry, sources);
 }
 
 const STATUS_CLASSES = ['none', '1xx', '2xx', '3xx', '4xx', '5xx'] as const;
@@ -188,6 +248,8 @@ interface Definition {
   readonly name: string;
   readonly help: string;
   readonly labels?: readonly string[];
+  /** How the values of several processes become one. Default: they are added up. */
+  readonly together?: 'sum' | 'min';
   /** Called at each scrape; sets every value anew. */
   readonly read: (set: Set) => void;
 }
@@ -205,11 +267,12 @@ function counter(registry: Registry, { name, help, labels = [], read }: Definiti
   });
 }
 
-function gauge(registry: Registry, { name, help, labels = [], read }: Definition): void {
+function gauge(registry: Registry, { name, help, labels = [], together = 'sum', read }: Definition): void {
   new Gauge({
     name: `mtls_sidecar_${name}`,
     help,
     labelNames: labels,
+    aggregator: together,
     registers: [registry],
     collect() {
       this.reset();
@@ -317,7 +380,7 @@ function merged(uses: readonly AnchorUse[]): AnchorUse[] {
   return [...series.values()];
 }
 
-function registerUpstreamPool(registry: Registry, { pool }: MetricsSources): void {
+function registerUpstreamPool(registry: Registry, { pool = () => NO_POOL }: MetricsSources): void {
   gauge(registry, {
     name: 'upstream_connections',
     help: 'Connections to the application, by state.',
@@ -332,6 +395,27 @@ function registerUpstreamPool(registry: Registry, { pool }: MetricsSources): voi
     name: 'upstream_requests_waiting',
     help: 'Requests waiting for a connection to the application.',
     read: (set) => set(pool().waiting),
+  });
+}
+
+const NO_POOL: PoolNumbers = { open: 0, busy: 0, waiting: 0 };
+
+function registerWorkers(registry: Registry, { workers }: MetricsSources): void {
+  if (workers === undefined) return;
+  gauge(registry, {
+    name: 'workers',
+    help: 'Processes that share the port: as many as are wanted, and those that serve.',
+    labels: ['state'],
+    read: (set) => {
+      const { wanted, serving } = workers();
+      set(wanted, { state: 'wanted' });
+      set(serving, { state: 'serving' });
+    },
+  });
+  counter(registry, {
+    name: 'worker_failures_total',
+    help: 'Workers that ended without being told to.',
+    read: (set) => set(workers().failures),
   });
 }
 
@@ -357,11 +441,13 @@ function registerReloads(registry: Registry, counts: Counts): void {
   });
 }
 
-function registerExpiry(registry: Registry, counts: Counts, { credentials, now = Date.now }: MetricsSources): void {
+function registerExpiry(registry: Registry, counts: Counts, sources: MetricsSources): void {
+  const { credentials = () => null, now = Date.now } = sources;
   const left = (notAfter: number) => (notAfter - now()) / 1000;
   gauge(registry, {
     name: 'server_certificate_expiry_seconds',
     help: 'Seconds until the server certificate expires; negative when it has.',
+    together: 'min',
     read: (set) => {
       const loaded = credentials();
       if (loaded) set(left(Date.parse(loaded.serverCertificate.validTo)));
@@ -371,6 +457,7 @@ function registerExpiry(registry: Registry, counts: Counts, { credentials, now =
     name: 'ca_expiry_seconds',
     help: 'Seconds until a CA certificate of the trust bundle expires.',
     labels: ['file', 'subject', 'serial'],
+    together: 'min',
     read: (set) => {
       for (const { file, subject, notAfter, certificate } of credentials()?.cas ?? []) {
         set(left(notAfter), { file, subject, serial: certificate.serialNumber });
@@ -381,6 +468,7 @@ function registerExpiry(registry: Registry, counts: Counts, { credentials, now =
     name: 'crl_expiry_seconds',
     help: 'Seconds until the next update of a CRL is due.',
     labels: ['file', 'issuer'],
+    together: 'min',
     read: (set) => {
       for (const { file, issuer, nextUpdate } of credentials()?.crls ?? []) {
         if (nextUpdate !== null) set(left(nextUpdate), { file, issuer });
@@ -390,30 +478,34 @@ function registerExpiry(registry: Registry, counts: Counts, { credentials, now =
   gauge(registry, {
     name: 'last_client_certificate_expiry_seconds',
     help: 'Seconds until the client certificate admitted last expires; absent until one was admitted.',
+    together: 'min',
     read: (set) => {
       if (counts.lastClientExpiry !== null) set(left(counts.lastClientExpiry));
     },
   });
 }
 
-function registerProcess(registry: Registry, sources: MetricsSources): void {
+function registerVersion(registry: Registry, { version, draining = () => false }: MetricsSources): void {
   gauge(registry, {
     name: 'draining',
     help: '1 while the process is told to stop and finishes what it has begun.',
-    read: (set) => set(Number(sources.draining())),
-  });
-  counter(registry, {
-    name: 'log_lines_dropped_total',
-    help: 'Log lines thrown away because stdout was not read.',
-    read: (set) => set(sources.droppedLines()),
+    read: (set) => set(Number(draining())),
   });
   gauge(registry, {
     name: 'build_info',
     help: 'Always 1; the versions are in the labels.',
     labels: ['version', 'node', 'openssl'],
     read: (set) => {
-      set(1, { version: sources.version, node: process.version, openssl: process.versions.openssl ?? '' });
+      set(1, { version, node: process.version, openssl: process.versions.openssl ?? '' });
     },
+  });
+}
+
+function registerProcess(registry: Registry, sources: MetricsSources): void {
+  counter(registry, {
+    name: 'log_lines_dropped_total',
+    help: 'Log lines thrown away because stdout was not read.',
+    read: (set) => set(sources.droppedLines()),
   });
   // The event loop is sampled every 50 ms, not every 10 as by default: a sidecar should sleep when nobody calls.
   if (sources.processMetrics !== false) collectDefaultMetrics({ register: registry, eventLoopMonitoringPrecision: 50 });

@@ -27,6 +27,18 @@ export interface Finished {
   readonly refused: boolean;
 }
 
+/** What one process counted in a step, for another to add to its own. */
+export interface StepCounts {
+  /** Steps of ten seconds since the epoch. */
+  readonly number: number;
+  readonly requests: number;
+  readonly refusedRequests: number;
+  readonly serverErrors: number;
+  readonly refusedConnections: number;
+  /** Requests by length, as pairs of a class and how many were in it. */
+  readonly durations: readonly (readonly [number, number])[];
+}
+
 const SECONDS = 10;
 const STEP = SECONDS * 1000;
 const KEPT = 60;
@@ -57,6 +69,17 @@ export class Recent {
 
   connectionRefused(at: number): void {
     this.#stepAt(at).refusedConnections += 1;
+  }
+
+  /** What there is of the last ten minutes. */
+  counts(now: number): StepCounts[] {
+    const first = numberOf(now) - KEPT + 1;
+    return this.#steps.filter(({ number }) => number >= first).map((step) => step.counts());
+  }
+
+  /** Adds what another process counted. */
+  add(counts: readonly StepCounts[]): void {
+    for (const step of counts) this.#stepAt(step.number * STEP).add(step);
   }
 
   /** Oldest first; the last one is not over yet. */
@@ -107,6 +130,20 @@ class Step {
     const index = milliseconds <= SHORTEST_MS ? 0 : Math.ceil(Math.log2(milliseconds / SHORTEST_MS) * PER_DOUBLING);
     const bound = Math.min(index, BOUNDS - 1);
     this.#durations[bound] = (this.#durations[bound] ?? 0) + 1;
+  }
+
+  counts(): StepCounts {
+    const { number, requests, refusedRequests, serverErrors, refusedConnections } = this;
+    const durations = [...this.#durations.entries()].filter(([, count]) => count > 0);
+    return { number, requests, refusedRequests, serverErrors, refusedConnections, durations };
+  }
+
+  add({ requests, refusedRequests, serverErrors, refusedConnections, durations }: StepCounts): void {
+    this.requests += requests;
+    this.refusedRequests += refusedRequests;
+    this.serverErrors += serverErrors;
+    this.refusedConnections += refusedConnections;
+    for (const [bound, count] of durations) this.#durations[bound] = (this.#durations[bound] ?? 0) + count;
   }
 
   describe(at: number, seconds: number): Interval {

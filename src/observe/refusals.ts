@@ -65,6 +65,17 @@ export function createRefusals(kept: number = KEPT): Refusals {
   };
 }
 
+/** The refusals of several processes, newest first, at most as many as one process keeps. */
+export function mergeRefusals<R extends Pick<RefusedConnection | RefusedRequest, 'kind' | 'time'>>(
+  lists: readonly (readonly R[])[],
+  kept: number = KEPT,
+): R[] {
+  // ISO 8601 in UTC sorts as text.
+  const all = lists.flat().sort((a, b) => (a.time < b.time ? 1 : a.time > b.time ? -1 : 0));
+  const room = { connection: kept, request: kept };
+  return all.filter(({ kind }) => room[kind]-- > 0);
+}
+
 interface Entry {
   readonly sequence: number;
   readonly refusal: RefusedConnection | RefusedRequest;

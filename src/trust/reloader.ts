@@ -10,6 +10,15 @@ export interface Loaded {
   readonly credentials: Credentials;
 }
 
+/** Settings and files that were read and found good, and are not yet in use. */
+export interface Reading {
+  readonly config: Config;
+  /** Equal for readings that mean the same. */
+  readonly digest: string;
+  /** Takes it into use. */
+  readonly apply: () => void | Promise<void>;
+}
+
 /** What a look at the files led to. */
 export interface ReloadOutcome {
   /** Milliseconds since the epoch. */
@@ -21,10 +30,9 @@ export interface ReloadOutcome {
 
 export interface ReloaderParts {
   /** Reads everything anew. @throws ConfigError */
-  readonly load: () => Loaded;
-  readonly initial: Loaded;
-  /** Takes a good set into use. */
-  readonly apply: (loaded: Loaded) => void;
+  readonly read: () => Promise<Reading>;
+  /** What is in force. */
+  readonly initial: Pick<Reading, 'config' | 'digest'>;
   /** Told of everything but `unchanged`, once. */
   readonly report: (outcome: ReloadOutcome) => void;
   /** Milliseconds between two looks. */
@@ -44,20 +52,26 @@ const HISTORY = 20;
  */
 export class Reloader {
   readonly history: ReloadOutcome[] = [];
-  private current: Loaded;
-  private digest: string;
+  private current: Pick<Reading, 'config' | 'digest'>;
   private seen: string;
   /** Fingerprint at the last look. */
   private candidate = '';
   /** Fingerprint of the last set that was turned down. */
   private refusedBefore = '';
   private timer: NodeJS.Timeout | null = null;
+  private stopped = false;
+  /** Ends when the last attempt that was asked for has ended: one at a time, in order. */
+  private turn: Promise<unknown> = Promise.resolve();
 
   constructor(private readonly parts: ReloaderParts) {
     this.current = parts.initial;
-    this.digest = digestOf(parts.initial);
     // Never equal: the first look reads everything once more, since a file may have changed while the process started.
     this.seen = '';
+  }
+
+  /** Of what is in force. */
+  get digest(): string {
+    return this.current.digest;
   }
 
   /** Begins to look. */
@@ -66,59 +80,70 @@ export class Reloader {
   }
 
   stop(): void {
+    this.stopped = true;
     if (this.timer !== null) clearTimeout(this.timer);
     this.timer = null;
   }
 
   /** Reads everything now, whether it seems to have changed or not (SIGHUP, `POST /reload`). */
-  reload(): ReloadOutcome {
-    const outcome = this.attempt();
-    this.settle(outcome);
-    return outcome;
+  reload(): Promise<ReloadOutcome> {
+    return this.inTurn(async () => {
+      const outcome = await this.attempt();
+      this.settle(outcome);
+      return outcome;
+    });
+  }
+
+  private inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.turn.then(work);
+    this.turn = result.catch(() => undefined);
+    return result;
   }
 
   private schedule(delay: number): void {
-    this.timer = setTimeout(() => this.glance(), delay);
+    if (this.stopped) return;
+    const look = (): Promise<void> => this.glance().then((next) => this.schedule(next));
+    this.timer = setTimeout(() => void this.inTurn(look), delay);
     this.timer.unref();
   }
 
-  private glance(): void {
+  /** @returns milliseconds to the next look */
+  private async glance(): Promise<number> {
     const { interval } = this.parts;
     const found = fingerprint(watched(this.current.config));
     const settle = Math.min(interval, SETTLE);
-    if (found === this.seen) return this.schedule(interval);
+    if (found === this.seen) return interval;
     const moving = found !== this.candidate;
     this.candidate = found;
-    if (moving) return this.schedule(settle);
-    const outcome = this.attempt();
+    if (moving) return settle;
+    const outcome = await this.attempt();
     const settled = outcome.result !== 'refused' || found === this.refusedBefore;
     this.refusedBefore = found;
-    if (!settled) return this.schedule(settle);
+    if (!settled) return settle;
     if (outcome.result === 'refused') this.seen = found;
     this.settle(outcome);
-    this.schedule(interval);
+    return interval;
   }
 
-  private attempt(): ReloadOutcome {
+  private async attempt(): Promise<ReloadOutcome> {
     const at = Date.now();
     const before = fingerprint(watched(this.current.config));
-    const loaded = this.tryLoad();
-    if (loaded instanceof ConfigError) return { at, result: 'refused', message: loaded.problems.join('; ') };
+    const reading = await this.tryRead();
+    if (reading instanceof ConfigError) return { at, result: 'refused', message: reading.problems.join('; ') };
     if (fingerprint(watched(this.current.config)) !== before) {
       return { at, result: 'refused', message: 'the files changed while they were read' };
     }
-    const digest = digestOf(loaded);
-    this.seen = fingerprint(watched(loaded.config));
-    if (digest === this.digest) return { at, result: 'unchanged', message: 'nothing has changed' };
-    this.parts.apply(loaded);
-    this.current = loaded;
-    this.digest = digest;
+    const { config, digest } = reading;
+    this.seen = fingerprint(watched(config));
+    if (digest === this.current.digest) return { at, result: 'unchanged', message: 'nothing has changed' };
+    await reading.apply();
+    this.current = { config, digest };
     return { at, result: 'applied', message: 'settings and files were read anew' };
   }
 
-  private tryLoad(): Loaded | ConfigError {
+  private async tryRead(): Promise<Reading | ConfigError> {
     try {
-      return this.parts.load();
+      return await this.parts.read();
     } catch (error) {
       return error instanceof ConfigError ? error : new ConfigError([(error as Error).message]);
     }
@@ -140,7 +165,7 @@ function watched(config: Config): string[] {
 }
 
 /** Whether two readings mean the same. The key is hashed, not kept. */
-function digestOf({ config, credentials }: Loaded): string {
+export function digestOf({ config, credentials }: Loaded): string {
   const { cert, key, passphrase, cas, crls } = credentials;
   const facts = [config, cert, key, passphrase, cas.map(({ pem }) => pem), crls.map(({ pem }) => pem)];
   return createHash('sha256').update(JSON.stringify(facts)).digest('hex');

@@ -1,0 +1,231 @@
+import type { AddressInfo } from 'node:net';
+import { createAdminServer, type AdminServer } from './admin/admin-server.js';
+import type { Config } from './config/config.js';
+import type { Log } from './observe/log.js';
+import { ExpiryWatch, type Expiring } from './trust/expiry.js';
+import { Reloader, type Reading, type ReloadOutcome } from './trust/reloader.js';
+
+/** What is managed: this process, or the workers that it looks after. */
+export interface Managed {
+  /** Settings and files as they are now, good and not yet in use. @throws ConfigError */
+  read(config: Config): Promise<Reading>;
+  /** What ends, of the credentials in force and of callers seen lately. */
+  expiring(now: number): Promise<readonly Expiring[]>;
+  /** Counts a reload that found something changed. */
+  reloaded(succeeded: boolean): void;
+  ready(): Promise<{ readonly ready: boolean; readonly reason: string }>;
+  /** Prometheus text format 0.0.4. */
+  metrics(): Promise<string>;
+  /** Newest first; JSON. */
+  refusals(): Promise<readonly unknown[]>;
+  /** JSON. */
+  status(management: ManagementStatus): Promise<object>;
+  /** Begins to drain. */
+  drain(): void;
+}
+
+/** What the management itself knows for the status. */
+export interface ManagementStatus {
+  readonly adminAddress: AddressInfo | null;
+  readonly reloads: readonly ReloadOutcome[];
+}
+
+export interface ManagementParts {
+  /** As at the start. */
+  readonly config: Config;
+  /** Of what is in force at the start. */
+  readonly digest: string;
+  readonly log: Log;
+  /** Reads the settings anew, for a reload. Without it the settings stay as they are, and only files are read anew. */
+  readonly readConfig: (() => Config) | null;
+  readonly managed: Managed;
+}
+
+/** What is said once, at the start. */
+export interface Start {
+  readonly version: string;
+  readonly address: AddressInfo;
+  /** Subjects of the CAs in force. */
+  readonly cas: readonly string[];
+  /** Null when this process serves. */
+  readonly workers: number | null;
+}
+
+/** How often the ends of certificates and CRLs are looked at. Milliseconds. */
+const EXPIRY_INTERVAL = 3_600_000;
+
+/** Sections that a reload takes over; of `log` the level alone. */
+const RELOADED: ReadonlySet<keyof Config> = new Set<keyof Config>(['tls', 'clientCert', 'log']);
+
+/** The admin listener, reloads, and what operators are told: once for a sidecar, however many processes serve. */
+export class Management {
+  private readonly admin: AdminServer | null;
+  private readonly reloader: Reloader;
+  private readonly expiryWatch = new ExpiryWatch();
+  private expiryTimer: NodeJS.Timeout | undefined;
+  /** Settings in force. */
+  private inForce: Config;
+  /** Changed settings that wait for a restart. */
+  private waiting = '';
+
+  constructor(private readonly parts: ManagementParts) {
+    const { config, digest } = parts;
+    const { host, port } = config.admin;
+    this.inForce = config;
+    this.admin = port === null ? null : this.createAdmin(host, port);
+    this.reloader = new Reloader({
+      initial: { config, digest },
+      read: () => this.read(),
+      report: (outcome) => this.reportReload(outcome),
+      interval: config.reload.interval,
+    });
+  }
+
+  get adminAddress(): AddressInfo | null {
+    return this.admin?.address() ?? null;
+  }
+
+  /** Settings in force. */
+  get config(): Config {
+    return this.inForce;
+  }
+
+  /** Of the settings and files in force. */
+  get digest(): string {
+    return this.reloader.digest;
+  }
+
+  /** Binds the admin listener. @throws Node's error when the port cannot be bound */
+  async listen(): Promise<void> {
+    await this.admin?.listen();
+  }
+
+  /** Says what is served, and begins to look at files and dates. */
+  async begin(start: Start): Promise<void> {
+    this.announce(start);
+    this.expiryTimer = setInterval(() => void this.warnOfExpiry(), EXPIRY_INTERVAL);
+    this.expiryTimer.unref();
+    this.reloader.start();
+    await this.warnOfExpiry();
+  }
+
+  /** Reads settings and files anew, and takes them into use if they are good. */
+  reload(): Promise<ReloadOutcome> {
+    return this.reloader.reload();
+  }
+
+  async close(): Promise<void> {
+    clearInterval(this.expiryTimer);
+    this.reloader.stop();
+    await this.admin?.close();
+  }
+
+  private get log(): Log {
+    return this.parts.log;
+  }
+
+  /** Settings and files as they are now; what cannot change without a restart stays as it was. */
+  private async read(): Promise<Reading> {
+    const { config: initial, readConfig, managed } = this.parts;
+    const fresh = readConfig?.() ?? initial;
+    this.noteRestart(fresh);
+    const log = { ...initial.log, level: fresh.log.level };
+    const reading = await managed.read({ ...initial, tls: fresh.tls, clientCert: fresh.clientCert, log });
+    return { ...reading, apply: () => this.apply(reading) };
+  }
+
+  private async apply({ config, apply }: Reading): Promise<void> {
+    const before = this.inForce.clientCert;
+    await apply();
+    this.inForce = config;
+    this.log.level = config.log.level;
+    this.warnOfLoosening(before, config.clientCert);
+  }
+
+  /** Says, once for each new state, which changed settings wait for a restart. */
+  private noteRestart(fresh: Config): void {
+    const { config: initial } = this.parts;
+    const settings = (Object.keys(initial) as (keyof Config)[])
+      .filter(
+        (section) => !RELOADED.has(section) && JSON.stringify(fresh[section]) !== JSON.stringify(initial[section]),
+      )
+      .join(', ');
+    if (settings !== '' && settings !== this.waiting)
+      this.log.warn('changed settings take effect after a restart', { settings });
+    this.waiting = settings;
+  }
+
+  /** A file cut short is valid, too: what opens the door is said aloud. */
+  private warnOfLoosening(before: Config['clientCert'], { verify, allow }: Config['clientCert']): void {
+    if (before.allow.length > 0 && allow.length === 0) {
+      this.log.warn('since this reload clientCert.allow is empty: every certificate under the CA is let in');
+    }
+    if (before.verify === 'required' && verify !== 'required') {
+      this.log.warn('since this reload callers may come in without a verified certificate', { verify });
+    }
+  }
+
+  private reportReload({ result, message }: ReloadOutcome): void {
+    this.parts.managed.reloaded(result === 'applied');
+    if (result === 'applied') this.log.info('reloaded', { detail: message });
+    else this.log.error('reload refused, the old settings and files stay in force', undefined, { detail: message });
+    void this.warnOfExpiry();
+  }
+
+  private async warnOfExpiry(): Promise<void> {
+    const now = Date.now();
+    const items = await this.parts.managed.expiring(now);
+    for (const { item, days } of this.expiryWatch.news(items, now)) {
+      const { what, name, file, at } = item;
+      const message =
+        days === 0 ? `${what} has expired` : `${what} expires within ${days === 1 ? 'a day' : `${days} days`}`;
+      this.log.warn(message, { subject: name, file, notAfter: new Date(at).toISOString() });
+    }
+  }
+
+  private announce({ version, address, cas, workers }: Start): void {
+    const { clientCert, listen, tls, upstream } = this.parts.config;
+    this.log.info('listening', {
+      version,
+      host: address.address,
+      port: address.port,
+      adminPort: this.adminAddress?.port ?? null,
+      ...(workers === null ? {} : { workers }),
+      upstream: upstream.url,
+      verify: clientCert.verify,
+      cas,
+    });
+    if (clientCert.verify === 'off') this.log.warn('clientCert.verify is off: every caller is let in');
+    else if (clientCert.allow.length === 0) {
+      this.log.info('clientCert.allow is empty: every certificate under the CA is let in');
+    }
+    if (listen.proxyProtocolFrom.some((network) => network.endsWith('/0'))) {
+      this.log.warn(
+        'listen.proxyProtocolFrom has every address: whoever can connect chooses what address it is known by',
+      );
+    }
+    if (tls.legacy) {
+      this.log.warn('tls.legacy is on: TLS 1.0, SHA-1 and short keys are accepted, which attackers can break');
+    }
+  }
+
+  private createAdmin(host: string, port: number): AdminServer {
+    const { managed, log } = this.parts;
+    return createAdminServer({
+      host,
+      port,
+      source: {
+        ready: () => managed.ready(),
+        metrics: () => managed.metrics(),
+        refusals: () => managed.refusals(),
+        status: () => managed.status({ adminAddress: this.adminAddress, reloads: this.reloader.history }),
+        drain: () => managed.drain(),
+        reload: async () => {
+          const { result, message } = await this.reload();
+          return { ok: result !== 'refused', message };
+        },
+      },
+      report: (message, error) => log.error(message, error),
+    });
+  }
+}

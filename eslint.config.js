@@ -426,6 +426,8 @@ export default defineConfig(
           'URLSearchParams',
           'setTimeout',
           'clearTimeout',
+          'setInterval',
+          'clearInterval',
           'performance',
           'fetch',
         ].map((name) => [name, 'readonly']),

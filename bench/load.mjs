@@ -1,117 +1,109 @@
 /**
- * The caller: keep-alive connections over mutual TLS, each sending its next request when it has the whole answer (a
- * closed loop). Bare TLS sockets and one prepared request, so that the caller costs less than the cheapest proxy.
+ * The callers: bare TLS sockets and prepared bytes, so that a caller costs less than the cheapest proxy. What it took of
+ * its core is part of each result.
  *
- * Driven over the IPC channel, one message at a time, each answered with one message:
- *   { do: 'connect', port, connections, files }  every connection has had one answer
- *   { do: 'run', seconds }                       { requests, seconds, p50, p99 } (latencies in milliseconds)
+ * Driven over the IPC channel, one order at a time, each answered with one message:
+ *   { do: 'open', protocol, port, files, connections, streams, mix }   every connection has had one answer
+ *   { do: 'run', seconds, rate }       closed loop, or with a rate open loop: see run-load.mjs
+ *   { do: 'handshakes', port, files, seconds, concurrency, resumed }   a connection for each request
+ *   { do: 'hold', port, files, connections }                           connections that are quiet after one answer
  *   { do: 'close' }
  */
-import { readFileSync } from 'node:fs';
-import { performance } from 'node:perf_hooks';
-import { connect, createSecureContext } from 'node:tls';
-import { ANSWER, callbackRequest } from './callback.mjs';
+import { createSecureContext } from 'node:tls';
+import { callerTls } from './certificates.mjs';
+import { http1Bytes, REQUESTS } from './callback.mjs';
+import { Http1Caller } from './load/http1.mjs';
+import { Http2Connection, http2Bytes } from './load/http2.mjs';
+import { handshakes } from './load/handshakes.mjs';
+import { hold } from './load/hold.mjs';
+import { closedLoop, openLoop } from './load/loops.mjs';
+import { WebSocketCaller } from './load/websocket.mjs';
 
-const REQUEST = callbackRequest();
+/** Connections that are opened at once. */
+const DOORS = 64;
 let callers = [];
-let latencies = [];
-let running = false;
+let mix = [];
+let closing = [];
+const hooks = { answered: () => undefined };
 
 function fail(message) {
   process.send({ error: message });
 }
 
-/** Length of the answer that `text` begins with, or -1 when it is not complete. */
-function answerLength(text) {
-  const end = text.indexOf('\r\n\r\n');
-  if (end === -1) return -1;
-  const length = /\r\ncontent-length: *(\d+)/i.exec(text);
-  if (!text.startsWith('HTTP/1.1 200 ') || length === null) throw new Error(`unexpected answer: ${text.slice(0, 300)}`);
-  const total = end + 4 + Number(length[1]);
-  if (text.length < total) return -1;
-  if (text.slice(end + 4, total) !== ANSWER) throw new Error(`unexpected body: ${text.slice(end + 4, total)}`);
-  return total;
+function tlsOptions({ port, files }) {
+  const secureContext = createSecureContext(callerTls(files));
+  return { host: '127.0.0.1', port, servername: 'localhost', secureContext };
 }
 
-/** One connection. `onAnswer` is called once per complete answer. */
-class Caller {
-  #pending = '';
-  #sentAt = 0;
+const CALLERS = {
+  http1: (options, _streams, handlers) => new Http1Caller(options, handlers),
+  http2: (options, streams, handlers) => new Http2Connection(options, streams, handlers),
+  websocket: (options, _streams, handlers) => new WebSocketCaller(options, handlers),
+};
 
-  constructor(options, onAnswer) {
-    this.onAnswer = onAnswer;
-    this.socket = connect(options, () => this.send());
-    this.socket.setNoDelay(true);
-    this.socket.on('data', (chunk) => this.#read(chunk));
-    this.socket.on('error', (error) => fail(`connection: ${error.message}`));
-    this.socket.on('end', () => fail('the proxy closed a keep-alive connection'));
-  }
-
-  send() {
-    this.#sentAt = performance.now();
-    this.socket.write(REQUEST);
-  }
-
-  #read(chunk) {
-    this.#pending += chunk.latin1Slice();
-    try {
-      const length = answerLength(this.#pending);
-      if (length === -1) return;
-      if (length !== this.#pending.length) throw new Error('more than one answer to one request');
-    } catch (error) {
-      this.socket.destroy();
-      fail(error.message);
-      return;
-    }
-    this.#pending = '';
-    this.onAnswer(this, performance.now() - this.#sentAt);
-  }
-}
-
-function open({ port, connections, files }) {
-  const secureContext = createSecureContext({
-    ca: readFileSync(files.ca),
-    cert: readFileSync(files.clientCert),
-    key: readFileSync(files.clientKey),
+/** Requests in the shares of the mix, `{ callback: 9, '64k-down': 1 }`, one after another. */
+function prepare(protocol, shares) {
+  return Object.entries(shares).flatMap(([name, count]) => {
+    const request = REQUESTS[name]();
+    const made = protocol === 'http2' ? http2Bytes(request) : { bytes: http1Bytes(request) };
+    return Array.from({ length: count }, () => ({ ...made, expects: request.expects ?? null }));
   });
-  const options = { host: '127.0.0.1', port, servername: 'localhost', secureContext };
-  const one = () => new Promise((resolve) => callers.push(new Caller(options, resolve)));
-  return Promise.all(Array.from({ length: connections }, one));
 }
 
-function next(caller, latency) {
-  if (!running) return;
-  latencies.push(latency);
-  caller.send();
+async function open(order) {
+  const { protocol, connections, streams = 1 } = order;
+  mix = prepare(protocol, order.mix);
+  const options = tlsOptions(order);
+  const one = () =>
+    new Promise((resolve) => {
+      let left = streams;
+      const handlers = {
+        failed: fail,
+        ready: (caller) => caller.send(mix[0]),
+        answered: (caller, bytes) => {
+          if (left === 0) return hooks.answered(caller, bytes);
+          callers.push(caller);
+          if (--left === 0) resolve();
+        },
+      };
+      closing.push(CALLERS[protocol](options, streams, handlers));
+    });
+  let todo = connections;
+  const worker = async () => {
+    while (todo-- > 0) await one();
+  };
+  await Promise.all(Array.from({ length: Math.min(DOORS, connections) }, worker));
 }
 
-function percentile(sorted, share) {
-  return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? 0;
-}
-
-/** Requests in flight when time is up are awaited by nobody and counted by nobody: at most one per connection. */
-async function run({ seconds }) {
-  latencies = [];
-  running = true;
-  const start = performance.now();
-  for (const caller of callers) {
-    caller.onAnswer = next;
-    caller.send();
-  }
-  await new Promise((resolve) => setTimeout(resolve, seconds * 1000));
-  running = false;
-  const elapsed = (performance.now() - start) / 1000;
-  const sorted = Float64Array.from(latencies).sort();
-  return { requests: sorted.length, seconds: elapsed, p50: percentile(sorted, 0.5), p99: percentile(sorted, 0.99) };
+async function run({ seconds, rate }) {
+  const loop = rate === undefined ? closedLoop : openLoop;
+  return loop({ callers, mix, hooks, seconds, rate });
 }
 
 function close() {
-  for (const { socket } of callers) socket.removeAllListeners('end').destroy();
+  for (const caller of closing) caller.close();
   callers = [];
+  closing = [];
 }
 
-process.on('message', async (message) => {
-  const actions = { connect: open, run, close };
-  const result = await actions[message.do](message);
-  process.send({ done: message.do, result: message.do === 'run' ? result : null });
+const ACTIONS = {
+  open,
+  run,
+  close,
+  handshakes: (order) => handshakes(tlsOptions(order), order),
+  hold: async (order) => {
+    closing = await hold(tlsOptions(order), order.connections);
+  },
+};
+
+process.on('message', async (order) => {
+  const before = process.cpuUsage();
+  const start = performance.now();
+  try {
+    const result = (await ACTIONS[order.do](order)) ?? {};
+    const { user, system } = process.cpuUsage(before);
+    process.send({ result: { ...result, busy: (user + system) / 1000 / (performance.now() - start) } });
+  } catch (error) {
+    fail(error.message);
+  }
 });

@@ -1,6 +1,6 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
 import { cpus } from 'node:os';
 
@@ -11,33 +11,102 @@ const ticksPerSecond = Number(spawnSync('getconf', ['CLK_TCK']).stdout) || 100;
 export const PROXY_CORES = hasTaskset ? '0' : null;
 export const OTHER_CORES = hasTaskset ? `1-${cpus().length - 1}` : null;
 
-/** Starts a program on the given cores. `taskset` replaces itself with the program, so the pid is the program's. */
-export function start(cores, [command, ...args], stdio) {
-  if (cores === null) return spawn(command, args, { stdio });
-  return spawn('taskset', ['-c', cores, command, ...args], { stdio });
+/** The shell raises the limit of open files as far as it may, and is replaced by the program. */
+const RAISE = 'ulimit -n 65536 2>/dev/null || ulimit -n "$(ulimit -H -n)"; exec "$@"';
+
+/** Starts a program on the given cores. Shell and `taskset` replace themselves, so the pid is the program's. */
+export function start(cores, command, stdio, env = {}) {
+  const pinned = cores === null ? command : ['taskset', '-c', cores, ...command];
+  return spawn('sh', ['-c', RAISE, 'sh', ...pinned], { stdio, env: { ...process.env, ...env } });
 }
 
+/** The signal goes to the first process of a tree, as an init system would send it. */
 export async function stop(child) {
-  if (child.exitCode !== null || child.signalCode !== null) return;
+  if (hasEnded(child)) return;
+  const exit = once(child, 'exit');
   child.kill('SIGTERM');
-  const force = setTimeout(() => child.kill('SIGKILL'), 3000);
-  await once(child, 'exit');
+  const force = setTimeout(() => killTree(child.pid), 3000);
+  await exit;
   clearTimeout(force);
 }
 
-/** User and system CPU time of a process with all its threads, in microseconds (proc(5): fields 14 and 15 of stat). */
-export function cpuMicroseconds(pid) {
-  const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
-  // The command name, field 2, may hold spaces and parentheses: count from the last one.
-  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-  const perTick = 1e6 / ticksPerSecond;
-  return { user: Number(fields[11]) * perTick, system: Number(fields[12]) * perTick };
+export function hasEnded(child) {
+  return child.exitCode !== null || child.signalCode !== null;
 }
 
-/** Peak resident memory in MiB. */
-export function peakMemory(pid) {
-  const [, kib] = /VmHWM:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, 'latin1')) ?? [];
-  return Math.round(Number(kib) / 1024);
+/** For a bench that is interrupted: nothing of it stays behind, whatever its programs are doing. */
+export function killTree(pid) {
+  for (const member of [...treeOf(pid)].reverse()) {
+    try {
+      process.kill(member, 'SIGKILL');
+    } catch {
+      // It has gone by itself.
+    }
+  }
+}
+
+function statOf(pid) {
+  const stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
+  // The command name, field 2, may hold spaces and parentheses: count from the last one.
+  return stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+}
+
+/** A process and all below it, parents first. */
+function treeOf(root) {
+  const childrenOf = new Map();
+  for (const entry of readdirSync('/proc')) {
+    if (!/^\d+$/.test(entry)) continue;
+    try {
+      const parent = Number(statOf(entry)[1]);
+      childrenOf.set(parent, [...(childrenOf.get(parent) ?? []), Number(entry)]);
+    } catch {
+      // It ended while we were reading.
+    }
+  }
+  const tree = [root];
+  for (const pid of tree) tree.push(...(childrenOf.get(pid) ?? []));
+  return tree;
+}
+
+/**
+ * User and system CPU time in microseconds of a process, all its threads, and all processes below it, those that have
+ * ended included (proc(5): fields 14 to 17 of stat).
+ */
+export function cpuMicroseconds(pid) {
+  const total = { user: 0, system: 0 };
+  for (const member of treeOf(pid)) {
+    const fields = statOf(member);
+    total.user += ((Number(fields[11]) + Number(fields[13])) * 1e6) / ticksPerSecond;
+    total.system += ((Number(fields[12]) + Number(fields[14])) * 1e6) / ticksPerSecond;
+  }
+  return total;
+}
+
+/** CPU time of each process below `pid`, in microseconds: how evenly workers share. */
+export function cpuOfChildren(pid) {
+  return treeOf(pid)
+    .slice(1)
+    .map((member) => {
+      const fields = statOf(member);
+      return ((Number(fields[11]) + Number(fields[12])) * 1e6) / ticksPerSecond;
+    });
+}
+
+/** CPU time of one process in milliseconds by the scheduler's own clock: finer than the ticks of `stat`. */
+export function cpuMilliseconds(pid) {
+  const threads = readdirSync(`/proc/${pid}/task`);
+  const spent = threads.map((tid) =>
+    Number(readFileSync(`/proc/${pid}/task/${tid}/schedstat`, 'latin1').split(' ')[0]),
+  );
+  return spent.reduce((sum, nanoseconds) => sum + nanoseconds, 0) / 1e6;
+}
+
+/** Resident memory of a tree in KiB, now. Pages that workers share count for each of them. */
+export function residentKib(pid) {
+  return treeOf(pid).reduce((sum, member) => {
+    const [, kib = 0] = /VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${member}/status`, 'latin1')) ?? [];
+    return sum + Number(kib);
+  }, 0);
 }
 
 /** A port that was free a moment ago: nginx cannot be told to pick one and say which. */
@@ -58,13 +127,13 @@ function accepts(port) {
   });
 }
 
-/** Resolves when the child accepts connections; rejects when it exits instead or takes longer than 10 s. */
+/** Resolves when the child accepts connections; rejects when it exits instead or takes longer than 20 s. */
 export async function listening(child, port, name) {
-  const deadline = Date.now() + 10_000;
+  const deadline = Date.now() + 20_000;
   while (Date.now() < deadline) {
-    if (child.exitCode !== null) throw new Error(`${name} exited with code ${child.exitCode}`);
+    if (hasEnded(child)) throw new Error(`${name} exited with code ${child.exitCode}`);
     if (await accepts(port)) return;
-    await new Promise((resolve) => setTimeout(resolve, 50));
+    await new Promise((resolve) => setTimeout(resolve, 20));
   }
   throw new Error(`${name} does not listen on port ${port}`);
 }

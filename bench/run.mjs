@@ -1,165 +1,97 @@
 /**
- * CPU time per request of this sidecar and of what it competes with, in one run on one machine. README.md says how to
- * read the result.
- *
- *   npm run bench -- [--rounds 5] [--seconds 4] [--connections 50] [--only sidecar,http-proxy,nginx]
+ * What the sidecar costs, beside what it competes with, in one run on one machine. README.md says how to read the result.
  */
-import { spawnSync } from 'node:child_process';
-import { once } from 'node:events';
-import { mkdirSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
-import { makeCertificates } from './certificates.mjs';
-import { nginxConfig } from './peers/nginx.mjs';
-import { sidecarConfig } from './peers/sidecar.mjs';
-import {
-  cpuMicroseconds,
-  freePort,
-  listening,
-  OTHER_CORES,
-  peakMemory,
-  PROXY_CORES,
-  start,
-  stop,
-} from './processes.mjs';
-import { machine, summarise, table } from './report.mjs';
+import { writeCharts } from './charts.mjs';
+import { guard, recordRatios } from './guard.mjs';
+import { measure } from './measure.mjs';
+import { readOptions } from './options.mjs';
+import { PEERS } from './peers/index.mjs';
+import { takes } from './peers/sidecar.mjs';
+import { PROXY_CORES } from './processes.mjs';
+import { machine, markdown } from './report.mjs';
+import { SCENARIOS } from './scenarios.mjs';
+import { Stage } from './stage.mjs';
+import { judge } from './targets.mjs';
 
-const HERE = import.meta.dirname;
-const NODE = process.execPath;
+const RESULTS = join(import.meta.dirname, 'results');
+const say = (line) => console.error(line);
 
-/** How each proxy is started; each gets { port, upstreamPort, files, directory } and returns its command line. */
-const PEERS = {
-  sidecar(setup) {
-    const file = join(setup.directory, 'sidecar.yaml');
-    writeFileSync(file, sidecarConfig(setup));
-    return [NODE, join(HERE, '../dist/main.js'), 'run', '--config', file];
-  },
-  'http-proxy'({ port, upstreamPort, files }) {
-    const script = join(HERE, 'peers/http-proxy.mjs');
-    return [NODE, script, String(port), String(upstreamPort), files.serverCert, files.serverKey, files.ca];
-  },
-  nginx(setup) {
-    const file = join(setup.directory, 'nginx.conf');
-    writeFileSync(file, nginxConfig(setup));
-    return ['nginx', '-p', setup.directory, '-c', file];
-  },
-};
-
-function options() {
-  const { values } = parseArgs({
-    options: {
-      rounds: { type: 'string', default: '5' },
-      seconds: { type: 'string', default: '4' },
-      connections: { type: 'string', default: '50' },
-      only: { type: 'string', default: Object.keys(PEERS).join(',') },
-    },
-  });
-  const names = values.only.split(',');
-  const unknown = names.filter((name) => !(name in PEERS));
-  if (unknown.length > 0)
-    throw new Error(`unknown proxy ${unknown.join(', ')}; known: ${Object.keys(PEERS).join(', ')}`);
-  const number = (name) => {
-    if (!(Number(values[name]) > 0)) throw new Error(`--${name} must be a positive number`);
-    return Number(values[name]);
-  };
-  return { names, rounds: number('rounds'), seconds: number('seconds'), connections: number('connections') };
+function installed(names) {
+  const versions = Object.fromEntries(PEERS.map((peer) => [peer.name, peer.version()]));
+  for (const name of names.filter((name) => versions[name] === null)) say(`${name} is not installed; left out`);
+  return Object.fromEntries(Object.entries(versions).filter(([name, version]) => version && names.includes(name)));
 }
 
-function installed(name) {
-  if (name !== 'nginx' || spawnSync('nginx', ['-v']).status === 0) return true;
-  console.error('nginx is not installed; left out');
-  return false;
+/** Why this scenario cannot be measured here, or null. */
+function obstacle(scenario, peers) {
+  if (scenario.load?.protocol === 'http2' && !takes({ 'listen.http2': 'true' }))
+    return 'this version has no listen.http2';
+  if (scenario.kind === 'workers' && !takes({ workers: '2' })) return 'this version has no workers';
+  return peers.length === 0 ? 'none of its proxies takes part' : null;
 }
 
-/** Standard output goes to a file, as in a container; errors to ours. */
-async function startPeer(name, shared) {
-  const port = await freePort();
-  const log = openSync(join(shared.directory, `${name}.log`), 'w');
-  const child = start(PROXY_CORES, PEERS[name]({ ...shared, port }), ['ignore', log, 'inherit']);
-  shared.children.push(child);
-  await listening(child, port, name);
-  return { name, port, child, rounds: [] };
-}
-
-async function startUpstream(children) {
-  const port = await freePort();
-  const child = start(OTHER_CORES, [NODE, join(HERE, 'upstream.mjs'), String(port)], 'inherit');
-  children.push(child);
-  await listening(child, port, 'upstream');
-  return port;
-}
-
-/** Returns a function that hands the load generator one order and resolves to its result. */
-function startLoad(children) {
-  const stdio = ['ignore', 'inherit', 'inherit', 'ipc'];
-  const child = start(OTHER_CORES, [NODE, join(HERE, 'load.mjs')], stdio);
-  children.push(child);
-  const gone = once(child, 'exit').then(() => ({ error: 'the load generator died' }));
-  return async (order) => {
-    child.send(order);
-    const [answer] = await Promise.race([once(child, 'message'), gone.then((error) => [error])]);
-    if (answer.error) throw new Error(answer.error);
-    return answer.result;
-  };
-}
-
-/** The clock runs between the first answers and the last order to stop: connecting is not measured. */
-async function measure(load, peer, { seconds, connections, files }) {
-  await load({ do: 'connect', port: peer.port, connections, files });
-  const before = cpuMicroseconds(peer.child.pid);
-  const result = await load({ do: 'run', seconds });
-  const after = cpuMicroseconds(peer.child.pid);
-  await load({ do: 'close' });
-  const user = (after.user - before.user) / result.requests;
-  const system = (after.system - before.system) / result.requests;
-  return { cpu: user + system, user, system, rate: result.requests / result.seconds, p50: result.p50, p99: result.p99 };
-}
-
-/** Rounds are interleaved, and each starts with another proxy, so that a disturbance hits all alike. */
-async function measureAll(load, peers, settings) {
-  for (const peer of peers) await measure(load, peer, settings);
-  for (let round = 0; round < settings.rounds; round++) {
-    const shift = round % peers.length;
-    for (const peer of [...peers.slice(shift), ...peers.slice(0, shift)]) {
-      const result = await measure(load, peer, settings);
-      peer.rounds.push(result);
-      console.error(`round ${round + 1}: ${peer.name} ${result.cpu.toFixed(1)} µs, ${result.rate.toFixed(0)}/s`);
+async function measureAll(settings, versions) {
+  const stage = new Stage();
+  const result = { scenarios: {}, skipped: {} };
+  for (const name of settings.scenarios) {
+    const scenario = SCENARIOS[name];
+    const peers = PEERS.filter((peer) => scenario.peers.includes(peer.name) && peer.name in versions);
+    const reason = obstacle(scenario, peers);
+    say(`${name}: ${reason ?? scenario.title}`);
+    if (reason !== null) {
+      result.skipped[name] = reason;
+      continue;
+    }
+    try {
+      result.scenarios[name] = await measure(scenario, { stage, peers, settings, say });
+    } catch (error) {
+      // The others are worth having; the exit code says that one is missing.
+      say(`${name}: FAILED, ${error.stack}`);
+      result.skipped[name] = `it failed (${error.message.split('\n')[0]})`;
+      process.exitCode = 1;
+      await stage.clear();
     }
   }
-  return peers.map(({ name, rounds, child }) => summarise(name, rounds, peakMemory(child.pid)));
+  return result;
 }
 
-function report(summaries, settings) {
-  const { rounds, seconds, connections } = settings;
-  console.log(`\n${table(summaries)}\n`);
-  const { node, cores, cpu } = machine();
-  const pinned = PROXY_CORES === null ? 'not pinned to cores' : 'the proxy alone on one core';
-  console.log(
-    `${rounds} rounds of ${seconds} s, ${connections} connections, ${pinned}; Node ${node}, ${cores} × ${cpu}.`,
-  );
-  const folder = join(HERE, 'results');
-  mkdirSync(folder, { recursive: true });
-  const result = { at: new Date().toISOString(), machine: machine(), rounds, seconds, connections, summaries };
-  writeFileSync(join(folder, 'latest.json'), `${JSON.stringify(result, null, 2)}\n`);
+function write(result, { record }) {
+  mkdirSync(RESULTS, { recursive: true });
+  const name = record ? `node-${process.versions.node.split('.')[0]}` : 'latest';
+  const text = markdown(result);
+  writeFileSync(join(RESULTS, `${name}.json`), `${JSON.stringify(result, null, 1)}\n`);
+  writeFileSync(join(RESULTS, `${name}.md`), text);
+  writeCharts(result, RESULTS, name);
+  if (record) recordRatios(result, RESULTS);
+  console.log(text);
+  say(`written to bench/results/${name}.json, .md and .svg`);
 }
 
 async function main() {
-  const settings = options();
-  const directory = mkdtempSync(join(tmpdir(), 'mtls-sidecar-bench-'));
-  const children = [];
-  process.once('SIGINT', () => process.exit(130));
-  process.once('exit', () => {
-    for (const child of children) child.kill('SIGKILL');
-    rmSync(directory, { recursive: true, force: true });
-  });
-  const files = makeCertificates(directory);
-  const shared = { directory, children, files, upstreamPort: await startUpstream(children) };
-  const peers = [];
-  for (const name of settings.names.filter(installed)) peers.push(await startPeer(name, shared));
-  const load = startLoad(children);
-  report(await measureAll(load, peers, { ...settings, files }), settings);
-  await Promise.all(children.map(stop));
+  const known = { scenarios: Object.keys(SCENARIOS), peers: PEERS.map(({ name }) => name) };
+  const settings = readOptions(process.argv.slice(2), known);
+  if (settings.list) {
+    for (const [name, { title, peers }] of Object.entries(SCENARIOS))
+      console.log(`${name}: ${title} (${peers.join(', ')})`);
+    return;
+  }
+  const versions = installed(settings.peers ?? known.peers);
+  const begun = performance.now();
+  const measured = await measureAll(settings, versions);
+  const result = {
+    at: new Date().toISOString(),
+    machine: machine(),
+    versions,
+    pinned: PROXY_CORES !== null,
+    settings,
+    minutes: (performance.now() - begun) / 60_000,
+    ...measured,
+    targets: judge(measured.scenarios),
+  };
+  write(result, settings);
+  if (settings.guard) process.exitCode = Math.max(process.exitCode ?? 0, guard(result, RESULTS, console));
 }
 
 if (process.platform !== 'linux') throw new Error('CPU time is read from /proc: this needs Linux');

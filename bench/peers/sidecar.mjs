@@ -1,14 +1,46 @@
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { loadConfig } from '../../dist/config/load.js';
+
+const MAIN = join(import.meta.dirname, '../../dist/main.js');
+
 /**
- * This project with its defaults: identity headers of the nginx preset, an access record for each request. Only the
- * limit on requests per connection is lifted, as for nginx, so that handshakes stay out of the measurement.
+ * This project with its defaults: identity headers of the nginx preset, an access record for each request. Only what would
+ * end connections is lifted, as for nginx, so that handshakes stay out of the measurement.
  */
-export function sidecarConfig({ port, upstreamPort, files }) {
-  return JSON.stringify({
-    listen: { host: '127.0.0.1', port },
+function settings({ port, adminPort = 'off', upstreamPort, files, http2, workers, connections }) {
+  return {
+    listen: { host: '127.0.0.1', port, ...(http2 ? { http2 } : {}) },
+    ...(workers === 1 ? {} : { workers }),
     tls: { cert: files.serverCert, key: files.serverKey },
     clientCert: { ca: files.ca },
     upstream: { url: `http://127.0.0.1:${upstreamPort}` },
-    limits: { requestsPerConnection: 1_000_000_000 },
-    admin: { port: 'off' },
-  });
+    limits: {
+      requestsPerConnection: 1_000_000_000,
+      connections: connections + 100,
+      keepAliveTimeout: '600s',
+      body: 0,
+    },
+    admin: { port: adminPort },
+  };
 }
+
+/** Whether this version takes a setting. */
+export function takes(flags) {
+  try {
+    loadConfig({ env: {}, flags: { 'tls.cert': 'x', 'tls.key': 'x', 'clientCert.ca': 'x', ...flags } });
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+export const sidecar = {
+  name: 'sidecar',
+  version: () => `Node ${process.version}, OpenSSL ${process.versions.openssl}`,
+  command(setup) {
+    const file = join(setup.directory, `sidecar-${setup.port}.yaml`);
+    writeFileSync(file, JSON.stringify(settings(setup)));
+    return [process.execPath, MAIN, 'run', '--config', file];
+  },
+};

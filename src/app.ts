@@ -10,6 +10,8 @@ import type { Trust } from './listen/admission.js';
 import { Entrance } from './listen/entrance.js';
 import { KnownPaths } from './listen/known-paths.js';
 import { Listener } from './listen/listener.js';
+import { Resumption, SessionCache } from './listen/resumption.js';
+import type { Policy } from './listen/verdict.js';
 import { Management, type Managed, type ManagementStatus } from './management.js';
 import { accessForm, createAccessLog } from './observe/access-log.js';
 import { Activity } from './observe/activity.js';
@@ -31,7 +33,8 @@ import { loadCredentials, type Credentials } from './trust/credentials.js';
 import { expiring, expiringCallers, type Expiring } from './trust/expiry.js';
 import { digestOf, type Loaded, type Reading, type ReloadOutcome } from './trust/reloader.js';
 import { createRevocationCheck } from './trust/revocation.js';
-import { createServerContext, trustDigest } from './trust/secure-context.js';
+import { createServerContexts, trustDigest } from './trust/secure-context.js';
+import { readSession } from './trust/session-tickets.js';
 
 const { version } = createRequire(import.meta.url)('../package.json') as { version: string };
 
@@ -85,6 +88,7 @@ interface State {
   config: Config;
   credentials: Credentials;
   trust: Trust;
+  memory: SessionMemory;
 }
 
 /** The parts that the others report to. */
@@ -118,8 +122,9 @@ export function createService(
   { logTo, membership = null }: ServiceOptions = {},
 ): Service {
   const ticketSecret = membership?.ticketSecret ?? randomBytes(32);
-  const trust = createTrust({ config, credentials }, ticketSecret);
-  const state: State = { phase: 'ready', config, credentials, trust };
+  const memory = newMemory(config);
+  const trust = createTrust({ config, credentials }, ticketSecret, memory);
+  const state: State = { phase: 'ready', config, credentials, trust, memory };
   const own = membership === null ? config : shareOf(config, membership);
   const upstream = new Upstream(own.upstream);
   const reporting = createReporting({ config, upstream, state, logTo, membership });
@@ -171,32 +176,56 @@ function createReporting(parts: {
   return { log, metrics, refusals, activity, observer };
 }
 
-/** What connections are judged by, made from one set of credentials. */
+/**
+ * What connections are judged by, made from one set of credentials.
+ * @param ticketSecret seals session tickets where no keys are configured; processes that share it resume each other's
+ */
 export function createTrust(
-  { config, credentials }: Loaded,
+  loaded: Loaded,
   ticketSecret: Buffer,
-  knownPaths: KnownPaths = new KnownPaths(),
+  memory: SessionMemory = newMemory(loaded.config),
 ): Trust {
-  const { verify, depth, purpose, crlExpired, allow } = config.clientCert;
-  const { crls } = credentials;
+  const { config, credentials } = loaded;
+  const { verify, allow } = config.clientCert;
+  const { resuming, starting, tickets } = createServerContexts(config, credentials, ticketSecret);
+  const policy = createPolicy(loaded, memory.knownPaths);
+  const reader = tickets === null ? null : { open: (ticket: Buffer) => tickets.open(ticket), read: readSession };
   return {
     tls: {
-      secureContext: createServerContext(config, credentials, ticketSecret),
+      secureContext: resuming,
+      startingContext: starting,
       requestCert: verify !== 'off',
       // As nginx offers. A caller that only speaks others is told so in the handshake.
       alpn: ['http/1.1', 'http/1.0'],
     },
-    policy: {
-      verify,
-      depth,
-      purpose,
-      anchors: credentials.cas.map(({ certificate }) => certificate),
-      revocation: crls.length > 0 ? createRevocationCheck(crls) : () => null,
-      readsCrls: crlExpired === 'warn',
-      knownPaths,
-    },
+    resumption: reader === null ? null : new Resumption(reader, policy, memory.sessions),
+    policy,
     allow: compileAllowList(allow),
   };
+}
+
+function createPolicy({ config, credentials }: Loaded, knownPaths: KnownPaths): Policy {
+  const { verify, depth, purpose, crlExpired } = config.clientCert;
+  const { cas, crls } = credentials;
+  return {
+    verify,
+    depth,
+    purpose,
+    anchors: cas.map(({ certificate }) => certificate),
+    revocation: crls.length > 0 ? createRevocationCheck(crls) : () => null,
+    readsCrls: crlExpired === 'warn',
+    knownPaths,
+  };
+}
+
+/** What the process remembers of handshakes; goes when trust changes. */
+interface SessionMemory {
+  readonly knownPaths: KnownPaths;
+  readonly sessions: SessionCache;
+}
+
+function newMemory({ tls }: Config): SessionMemory {
+  return { knownPaths: new KnownPaths(), sessions: new SessionCache(tls.sessions.lifetime) };
 }
 
 function createServing(parts: {
@@ -326,7 +355,8 @@ export class Service {
     const before = trustDigest(state.config, state.credentials);
     const changed = trustDigest(loaded.config, loaded.credentials) !== before;
     // Sessions outlive a reload that leaves trust as it is, and with them the chains that they do not carry.
-    state.trust = createTrust(loaded, ticketSecret, changed ? new KnownPaths() : state.trust.policy.knownPaths);
+    if (changed) state.memory = newMemory(loaded.config);
+    state.trust = createTrust(loaded, ticketSecret, state.memory);
     state.config = loaded.config;
     state.credentials = loaded.credentials;
     this.log.level = loaded.config.log.level;

@@ -115,7 +115,6 @@ describe('refused:', () => {
     const values: Record<string, string> = {
       'listen.http2': 'true',
       workers: 'auto',
-      'tls.sessions.ticketKeys': 'keys',
       'callback.kind': 'tencent-im',
       'callback.sdkAppIds': '[1400000000]',
       'callback.onFailure.commands': '{"a":"deny"}',

@@ -167,6 +167,7 @@ describe('seconds to expiry', () => {
         notAfter: NOW + DAY * 1000,
       },
     ],
+    ticketKeys: [],
     crls: [
       { ...crl, nextUpdate: NOW + 3_600_000 },
       { ...crl, file: '/never.pem', nextUpdate: null },

@@ -22,7 +22,10 @@ export function checkFiles(config: Config): Finding[] {
 }
 
 function secretsOf({ tls }: Config): Named[] {
-  return named(['tls.key', tls.key], ['tls.keyPassphraseFile', tls.keyPassphraseFile]);
+  return [
+    ...named(['tls.key', tls.key], ['tls.keyPassphraseFile', tls.keyPassphraseFile]),
+    ...tls.sessions.ticketKeys.map((path): Named => ['tls.sessions.ticketKeys', path]),
+  ];
 }
 
 function othersOf({ file, tls, clientCert }: Config): Named[] {

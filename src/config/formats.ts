@@ -131,6 +131,17 @@ const files: Format = {
   },
 };
 
+/** As `files`, where the order says something. */
+const fileList: Format = {
+  allowed: () => 'a file or a list of files',
+  fromText: listFromText,
+  parse(raw, options) {
+    const list = (Array.isArray(raw) ? raw : [raw]).map(fileName);
+    if (unique(list).length < list.length) throw new Error('names a file twice');
+    return list.length > 0 ? list : refuse(this, options);
+  },
+};
+
 /** A file or directory of CAs, with the name that an operator gave them. */
 export interface CaSource {
   readonly file: string;
@@ -280,6 +291,7 @@ export const FORMATS = {
   'bind-host': bindHost,
   file,
   files,
+  'file-list': fileList,
   'ca-files': caFiles,
   'host-names': hostNames,
   choices,

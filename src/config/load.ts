@@ -108,7 +108,7 @@ function assemble(
 }
 
 function effectiveTls(tls: Config['tls']): Config['tls'] {
-  return { ...tls, securityLevel: tls.legacy ? 0 : tls.securityLevel, sessions: { ...tls.sessions, ticketKeys: [] } };
+  return { ...tls, securityLevel: tls.legacy ? 0 : tls.securityLevel };
 }
 
 function effectiveCas(sources: readonly CaSource[]): Pick<Config['clientCert'], 'ca' | 'caLabels'> {
@@ -122,7 +122,7 @@ function valueOf(name: string, given: Given | undefined): unknown {
   const raw = given === undefined ? setting.default : given.raw;
   const format: Format = FORMATS[setting.format];
   const value = raw === null ? null : format.parse(raw, setting);
-  if (setting.format === 'files') return absolute((value ?? []) as string[], given);
+  if (setting.format === 'files' || setting.format === 'file-list') return absolute((value ?? []) as string[], given);
   if (setting.format === 'ca-files') return absoluteSources((value ?? []) as CaSource[], given);
   if (setting.format !== 'file') return value;
   // The type of Config promises a certificate and a key; a rule refuses the empty name.

@@ -68,7 +68,11 @@ export const SCHEMA = {
     sessions: {
       resumption: setting('on-off', true, 'Whether a caller may resume an earlier TLS session'),
       lifetime: setting('duration', '5m', 'How long a TLS session can be resumed', { min: 1_000 }),
-      ticketKeys: setting('unavailable', null, 'Files of session ticket keys shared by replicas'),
+      ticketKeys: setting(
+        'file-list',
+        null,
+        'Session ticket keys for all replicas (48 or 80 bytes each), newest first',
+      ),
     },
   },
   clientCert: {

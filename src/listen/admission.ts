@@ -5,8 +5,10 @@ import type { ConnectionReason } from '../errors.js';
 import type { PeerCertificate, PeerIdentity } from '../identify/peer-identity.js';
 import type { Endpoint } from '../identify/proxy-header.js';
 import type { Observer } from '../observe/observer.js';
+import { peekClientHello } from './client-hello.js';
 import { httpsLocation, sniff } from './plain-http.js';
 import { readProxyHeader } from './read-proxy-header.js';
+import type { Beginning, Resumption } from './resumption.js';
 import { isCertifiedName, readPeer, startHandshake, type TlsParameters } from './tls-socket.js';
 import { Recheck } from './recheck.js';
 import { judge, type Policy } from './verdict.js';
@@ -15,6 +17,8 @@ import { explainHandshakeError } from './verify-errors.js';
 /** Everything a new connection is measured by; replaced whole when credentials or allow list change. */
 export interface Trust {
   readonly tls: TlsParameters;
+  /** Null when no session is ever resumed. */
+  readonly resumption: Resumption | null;
   readonly policy: Policy;
   readonly allow: AllowList;
 }
@@ -119,7 +123,14 @@ export class Admission {
   }
 
   private handshake(): void {
-    this.socket = startHandshake(this.raw, this.trust.tls);
+    const { resumption } = this.trust;
+    if (resumption === null) this.startTls();
+    else peekClientHello(this.raw, (hello) => this.startTls(resumption.beginning(hello)));
+  }
+
+  private startTls(beginning?: Beginning): void {
+    if (this.decided) return;
+    this.socket = startHandshake(this.raw, this.trust.tls, beginning);
     this.socket.on('error', (error: Error) => this.onError(error));
     this.socket.once('secure', () => this.onSecure());
   }

@@ -1,6 +1,7 @@
 import { X509Certificate } from 'node:crypto';
-import { isIP, type Socket } from 'node:net';
+import { isIP, type Server, type Socket } from 'node:net';
 import { type SecureContext, TLSSocket } from 'node:tls';
+import type { Beginning } from './resumption.js';
 
 /**
  * The server side of one TLS connection over an accepted TCP socket.
@@ -11,9 +12,13 @@ import { type SecureContext, TLSSocket } from 'node:tls';
  */
 export interface TlsParameters {
   readonly secureContext: SecureContext;
+  /** As `secureContext`, but for a full handshake whatever the caller offers to resume. */
+  readonly startingContext: SecureContext;
   readonly requestCert: boolean;
   readonly alpn: readonly string[];
 }
+
+const FULL: Beginning = { resumes: false, sessionsById: null };
 
 /** What OpenSSL said about the peer certificate. */
 export interface PeerVerification {
@@ -36,11 +41,15 @@ interface TlsSocketInternals {
 /**
  * Starts the server side of a handshake. `secure` is emitted at its end, `error` at its failure, after which the raw
  * socket is still writable.
+ * @param beginning without it the handshake is a full one
  */
-export function startHandshake(raw: Socket, parameters: TlsParameters): TLSSocket {
+export function startHandshake(raw: Socket, parameters: TlsParameters, beginning: Beginning = FULL): TLSSocket {
+  const { resumes, sessionsById } = beginning;
   return new TLSSocket(raw, {
     isServer: true,
-    secureContext: parameters.secureContext,
+    secureContext: resumes ? parameters.secureContext : parameters.startingContext,
+    // Node asks whatever stands here for sessions by their ids. It has to be nothing when nobody answers.
+    ...(sessionsById === null ? {} : { server: sessionsById as Server }),
     requestCert: parameters.requestCert,
     // Requested in the handshake, decided by us: with `true` the reason of a refusal is lost in an ECONNRESET.
     rejectUnauthorized: false,

@@ -98,11 +98,11 @@ function revocationOf({ policy, leaf }: Case, path: readonly X509Certificate[]):
   return policy.readsCrls ? policy.revocation(leaf, path) : null;
 }
 
-const NO_PATH = 'no path to a CA of the bundle can be followed (a resumed session whose chain is not known any more?)';
+const NO_PATH = 'no path to a CA of the bundle can be followed';
 
 /**
  * A resumed session carries the leaf but not the intermediates, so the path is remembered from the full handshake.
- * Not remembered (too long ago, another process): the bundle alone may still suffice; otherwise no admission.
+ * Not remembered: the bundle alone may still suffice; otherwise no admission. `resumption.ts` keeps it from coming to that.
  */
 function findPath(subject: Case): readonly X509Certificate[] | null {
   const { handshake, policy, leaf } = subject;

@@ -102,10 +102,11 @@ function carrySessions(work: Work): void {
   const tickets = scope.one('ssl_session_tickets');
   if (tickets?.args[0] === 'off') {
     ledger.set('tls.sessions.resumption', false, tickets);
-    ledger.changed(tickets, 'sessions are resumed by tickets alone, so now none is');
+    ledger.changed(tickets, 'here that ends resumption by session ids, too');
   } else if (tickets !== undefined) ledger.carried(tickets);
   const cache = scope.one('ssl_session_cache');
-  if (cache !== undefined) ledger.notNeeded(cache, 'sessions live in tickets, not in a cache');
+  if (cache !== undefined)
+    ledger.notNeeded(cache, 'sessions live in tickets; those of callers without are kept in a bounded cache');
   const timeout = scope.one('ssl_session_timeout');
   const lifetime = timeOf(timeout?.args[0] ?? '');
   if (timeout !== undefined && lifetime !== null && lifetime >= 1_000) {
@@ -116,17 +117,11 @@ function carrySessions(work: Work): void {
 }
 
 function carryTicketKeys(work: Work): void {
-  const { ledger, scope, options } = work;
+  const { ledger, scope } = work;
   const keys = scope.all('ssl_session_ticket_key');
   const [first] = keys;
   if (first === undefined) return;
-  const isAvailable = options.available('tls.sessions.ticketKeys');
-  if (isAvailable) {
-    const files = keys.map(({ args }) => confPath(work, args[0] ?? ''));
-    ledger.set('tls.sessions.ticketKeys', files, first);
-  }
-  for (const key of keys) {
-    if (isAvailable) ledger.carried(key);
-    else ledger.lost(key, 'each process has keys of its own: another replica does a full handshake');
-  }
+  const files = keys.map(({ args }) => confPath(work, args[0] ?? ''));
+  ledger.set('tls.sessions.ticketKeys', files, first);
+  for (const key of keys) ledger.carried(key);
 }

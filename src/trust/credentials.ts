@@ -12,7 +12,7 @@ import type { FileReader } from './files.js';
 import { isPrivateKey, pemBlocks } from './pem.js';
 import type { PemBlock } from './pem.js';
 import { createRevocationCheck } from './revocation.js';
-import { cipherString, createServerContext } from './secure-context.js';
+import { cipherString, createServerContexts } from './secure-context.js';
 
 /** One CRL block as loaded, for `check`, `/status` and the revocation facts. */
 export interface LoadedCrl {
@@ -38,6 +38,12 @@ export interface LoadedCa {
   readonly notAfter: number;
 }
 
+/** A secret that session tickets are sealed with. */
+export interface LoadedTicketKey {
+  readonly file: string;
+  readonly secret: Buffer;
+}
+
 /** Everything that trust is built from, read in one go, checked to fit together, immutable, and replaced whole. */
 export interface Credentials {
   /** PEM chain of the server certificate, leaf first, as the file has it. */
@@ -49,6 +55,8 @@ export interface Credentials {
   readonly serverSubject: string;
   readonly cas: readonly LoadedCa[];
   readonly crls: readonly LoadedCrl[];
+  /** Newest first; none when the process makes up its own. */
+  readonly ticketKeys: readonly LoadedTicketKey[];
 }
 
 /** What was found, as far as it could be read. */
@@ -72,6 +80,8 @@ interface Located {
 
 const CERTIFICATE_LABELS = ['CERTIFICATE', 'X509 CERTIFICATE'];
 const CRL_LABEL = 'X509 CRL';
+/** nginx's: for AES-128, and for AES-256. */
+const TICKET_KEY_BYTES: readonly number[] = [48, 80];
 
 /**
  * Reads every file that trust is built from and proves that they fit together, to the point of building what the
@@ -107,7 +117,8 @@ class Loading {
     const key = this.key(passphrase);
     const cas = this.authorities();
     const crls = clientCert.crl.flatMap((path) => this.revocationLists(path));
-    const credentials = this.fitTogether({ chain, key, passphrase, cas, crls });
+    const ticketKeys = this.config.tls.sessions.ticketKeys.flatMap((path) => this.ticketKey(path) ?? []);
+    const credentials = this.fitTogether({ chain, key, passphrase, cas, crls, ticketKeys });
     return {
       problems: this.problems,
       chain: chain.map(({ certificate }) => certificate),
@@ -118,14 +129,15 @@ class Loading {
     };
   }
 
-  private fitTogether({ chain, key, passphrase, cas, crls }: Parts): Credentials | null {
+  private fitTogether({ chain, key, passphrase, cas, crls, ticketKeys }: Parts): Credentials | null {
     const [leaf] = chain;
     if (leaf === undefined || key === null) return null;
     this.pairUp(chain, key.object);
     const cert = chain.map(({ pem }) => pem).join('');
     const serverCertificate = leaf.certificate;
     const serverSubject = subjectOf(serverCertificate);
-    const credentials = { cert, key: key.pem, passphrase, serverCertificate, serverSubject, cas, crls };
+    const server = { cert, key: key.pem, passphrase, serverCertificate, serverSubject };
+    const credentials = { ...server, cas, crls, ticketKeys };
     if (this.problems.length === 0) this.prove(credentials);
     return Object.freeze(credentials);
   }
@@ -248,6 +260,15 @@ class Loading {
     }
   }
 
+  /** The bytes as they are: whoever generates keys for nginx has them in this form. */
+  private ticketKey(path: string): LoadedTicketKey | null {
+    const setting = 'tls.sessions.ticketKeys';
+    const secret = this.read(setting, path);
+    if (secret === null) return null;
+    if (TICKET_KEY_BYTES.includes(secret.length)) return { file: path, secret };
+    return this.complain(setting, path, `has ${secret.length} bytes; a ticket key is 80 or 48 random bytes`);
+  }
+
   /** Certificate and key must belong together: a pair caught half-way through its replacement does not. */
   private pairUp(chain: readonly ParsedCertificate[], key: KeyObject): void {
     const position = chain.findIndex(({ certificate }) => certificate.checkPrivateKey(key));
@@ -263,7 +284,7 @@ class Loading {
   /** Builds what the handshakes will use, because only OpenSSL knows what its security level and cipher names permit. */
   private prove(credentials: Credentials): void {
     try {
-      createServerContext(this.config, credentials);
+      createServerContexts(this.config, credentials);
     } catch (error) {
       const unknown = unknownToOpenSsl(this.config.tls);
       const whole = `tls: OpenSSL does not take these settings with ${this.config.tls.cert}: ${(error as Error).message}`;
@@ -324,6 +345,7 @@ interface Parts {
   readonly passphrase: string | null;
   readonly cas: readonly LoadedCa[];
   readonly crls: readonly LoadedCrl[];
+  readonly ticketKeys: readonly LoadedTicketKey[];
 }
 
 interface ParsedKey {

@@ -161,12 +161,13 @@ export class Reloader {
 function watched(config: Config): string[] {
   const { tls, clientCert } = config;
   const single = [config.file, tls.cert, tls.key, tls.keyPassphraseFile].filter((path) => path !== null);
-  return [...single, ...clientCert.ca, ...clientCert.crl];
+  return [...single, ...tls.sessions.ticketKeys, ...clientCert.ca, ...clientCert.crl];
 }
 
-/** Whether two readings mean the same. The key is hashed, not kept. */
+/** Whether two readings mean the same. Keys are hashed, not kept. */
 export function digestOf({ config, credentials }: Loaded): string {
-  const { cert, key, passphrase, cas, crls } = credentials;
-  const facts = [config, cert, key, passphrase, cas.map(({ pem }) => pem), crls.map(({ pem }) => pem)];
+  const { cert, key, passphrase, cas, crls, ticketKeys } = credentials;
+  const trusted = [cas.map(({ pem }) => pem), crls.map(({ pem }) => pem)];
+  const facts = [config, cert, key, passphrase, trusted, ticketKeys.map(({ secret }) => secret.toString('hex'))];
   return createHash('sha256').update(JSON.stringify(facts)).digest('hex');
 }

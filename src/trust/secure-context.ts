@@ -1,22 +1,48 @@
-import { constants, createHash, hkdfSync, randomBytes } from 'node:crypto';
+import { constants, createHash, randomBytes } from 'node:crypto';
 import { createSecureContext } from 'node:tls';
 import type { SecureContext } from 'node:tls';
 import type { Config } from '../config/config.js';
 import type { Credentials } from './credentials.js';
+import { SessionTickets } from './session-tickets.js';
+
+/** What the handshakes under one set of credentials are done with. */
+export interface ServerContexts {
+  /** Resumes sessions, and hands out tickets. */
+  readonly resuming: SecureContext;
+  /** Hands out tickets, but resumes nothing: whoever is led here makes a full handshake. */
+  readonly starting: SecureContext;
+  /** Null when nothing is ever resumed. */
+  readonly tickets: SessionTickets | null;
+}
+
+/**
+ * Contexts whose session tickets are sealed with the configured keys, or with a secret where there are none.
+ * @param ticketSecret contexts of one secret and equal trust open each other's tickets
+ * @throws Error in OpenSSL's words when it does not take a certificate, key, CRL, cipher or curve
+ */
+export function createServerContexts(
+  config: Config,
+  credentials: Credentials,
+  ticketSecret: Buffer = randomBytes(32),
+): ServerContexts {
+  const resuming = createServerContext(config, credentials);
+  if (!config.tls.sessions.resumption) return { resuming, starting: resuming, tickets: null };
+  const configured = credentials.ticketKeys.map(({ secret }) => secret);
+  const secrets = configured.length > 0 ? configured : [ticketSecret];
+  const tickets = new SessionTickets(secrets, trustDigest(config, credentials));
+  const starting = createServerContext(config, credentials);
+  tickets.useIn(resuming, true);
+  tickets.useIn(starting, false);
+  return { resuming, starting, tickets };
+}
 
 /**
  * What a handshake is done with. The security level always stands in the cipher string: left to itself, Node takes
  * RSA-1024 leaves that nginx refuses.
- * @param ticketSecret what session tickets are sealed with; contexts of one secret and equal trust open each other's
  * @throws Error in OpenSSL's words when it does not take a certificate, key, CRL, cipher or curve
  */
-export function createServerContext(
-  config: Config,
-  credentials: Credentials,
-  ticketSecret: Buffer = randomBytes(32),
-): SecureContext {
+function createServerContext(config: Config, credentials: Credentials): SecureContext {
   const { tls } = config;
-  const digest = trustDigest(config, credentials);
   const { cert, key, passphrase, cas, crls } = credentials;
   return createSecureContext({
     cert,
@@ -35,18 +61,9 @@ export function createServerContext(
     honorCipherOrder: true,
     // Node allows renegotiation, in which a caller could show another certificate than the one that was judged.
     secureOptions: constants.SSL_OP_NO_RENEGOTIATION | (tls.sessions.resumption ? 0 : constants.SSL_OP_NO_TICKET),
-    sessionIdContext: digest,
-    ticketKeys: deriveTicketKeys(ticketSecret, digest),
+    sessionIdContext: trustDigest(config, credentials),
     sessionTimeout: Math.round(tls.sessions.lifetime / 1000),
   });
-}
-
-/** Node's form: 16 bytes of name, 16 for the HMAC, 16 for AES-128. */
-const TICKET_KEY_BYTES = 48;
-
-/** Mixed with the trust settings, so that a ticket from before they changed cannot even be opened (RFC 5869). */
-function deriveTicketKeys(secret: Buffer, digest: string): Buffer {
-  return Buffer.from(hkdfSync('sha256', secret, '', `session tickets ${digest}`, TICKET_KEY_BYTES));
 }
 
 /** OpenSSL's cipher string for these settings, with the security level. */

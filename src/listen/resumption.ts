@@ -1,0 +1,122 @@
+import { X509Certificate } from 'node:crypto';
+import { EventEmitter } from 'node:events';
+import type { SessionFacts } from '../trust/session-tickets.js';
+import { pathToAnchor } from './chain.js';
+import type { ClientHello } from './client-hello.js';
+import type { Policy } from './verdict.js';
+
+/** What opens tickets and reads sessions. */
+export interface SessionReader {
+  /** @returns null for a ticket that is not ours */
+  open(ticket: Buffer): SessionFacts | null;
+  read(session: Buffer): SessionFacts;
+}
+
+/** How a handshake may begin. */
+export interface Beginning {
+  /** Whether a ticket may be used. */
+  readonly resumes: boolean;
+  /** Where sessions of callers without tickets are kept; null for all others. */
+  readonly sessionsById: EventEmitter | null;
+}
+
+/**
+ * Decides whether a session may be resumed, before OpenSSL resumes it: afterwards there is no way back to a full
+ * handshake. A session brings the leaf alone, so where it began under an intermediate that this process has never been
+ * shown, it could only be refused, and a full handshake costs the caller nothing but time. It may have begun in another
+ * worker or replica, before a restart, or too long ago.
+ *
+ * Who gets in is decided later, by the verdict, whatever is decided here.
+ */
+export class Resumption {
+  private readonly byId = new EventEmitter();
+
+  /** @param kept sessions by id; outlives a reload that leaves trust as it is */
+  constructor(
+    private readonly reader: SessionReader,
+    private readonly policy: Policy,
+    kept: SessionCache,
+  ) {
+    // The names are those of tls.Server, in whose place this stands.
+    this.byId.on('newSession', (id: Buffer, session: Buffer, done: () => void) => {
+      if (this.isWorthKeeping(session)) kept.keep(id, session);
+      done();
+    });
+    this.byId.on('resumeSession', (id: Buffer, done: (error: null, session: Buffer | null) => void) => {
+      const session = kept.find(id);
+      done(null, session !== null && this.isResumable(() => reader.read(session)) ? session : null);
+    });
+  }
+
+  beginning(hello: ClientHello | null): Beginning {
+    if (hello === null) return { resumes: false, sessionsById: null };
+    return {
+      // OpenSSL takes the first ticket that it can open, and ignores the others.
+      resumes: hello.tickets.every((ticket) => this.isResumable(() => this.reader.open(ticket))),
+      sessionsById: hello.withoutTickets ? this.byId : null,
+    };
+  }
+
+  /** @param facts null for what OpenSSL will ignore, too */
+  private isResumable(facts: () => SessionFacts | null): boolean {
+    try {
+      const found = facts();
+      return found === null || this.isFollowable(found);
+    } catch {
+      // What we stumble over is not resumed.
+      return false;
+    }
+  }
+
+  private isFollowable({ leaf, verified }: SessionFacts): boolean {
+    const { verify, purpose, knownPaths, anchors } = this.policy;
+    if (leaf === null) return true;
+    // Judged by OpenSSL's complaint alone, unless that may be forgiven.
+    if (verify === 'optional-no-ca' && !verified && purpose !== 'any') return true;
+    const certificate = new X509Certificate(leaf);
+    if (knownPaths.recall(certificate) !== null) return true;
+    return pathToAnchor(certificate, { presented: [], anchors, now: Date.now() }) !== null;
+  }
+
+  /** Anybody can make us keep a session before the verdict; only callers whom OpenSSL has verified take up room. */
+  private isWorthKeeping(session: Buffer): boolean {
+    try {
+      const { leaf, verified } = this.reader.read(session);
+      return leaf !== null && verified;
+    } catch {
+      return false;
+    }
+  }
+}
+
+/** Sessions by their ids, of callers who know no tickets. OpenSSL has a cache of its own, which Node switches off. */
+export class SessionCache {
+  private readonly sessions = new Map<string, { readonly session: Buffer; readonly until: number }>();
+
+  /**
+   * @param lifetime milliseconds; OpenSSL asks for it as well
+   * @param capacity sessions kept; the oldest go first. Node hands out none of more than 10 KiB.
+   */
+  constructor(
+    private readonly lifetime: number,
+    private readonly capacity = 1_000,
+  ) {}
+
+  get size(): number {
+    return this.sessions.size;
+  }
+
+  keep(id: Buffer, session: Buffer): void {
+    const now = Date.now();
+    this.sessions.set(id.toString('hex'), { session, until: now + this.lifetime });
+    for (const [oldest, { until }] of this.sessions) {
+      if (until > now && this.sessions.size <= this.capacity) break;
+      this.sessions.delete(oldest);
+    }
+  }
+
+  find(id: Buffer): Buffer | null {
+    const found = this.sessions.get(id.toString('hex'));
+    return found === undefined || found.until <= Date.now() ? null : found.session;
+  }
+}

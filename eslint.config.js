@@ -55,7 +55,7 @@ const KNOWN_MODULES = [
   ...['buffer', 'crypto', 'events', 'os', 'path', 'stream', 'stream/promises', 'timers/promises', 'tty', 'url', 'util'],
   ...['dns', 'dns/promises', 'fs', 'fs/promises', 'http', 'https', 'module', 'net', 'tls'],
 ].map((name) => `node:${name}`);
-const KNOWN_PACKAGES = 'asn1js convict http-proxy ipaddr.js pino pino-pretty prom-client send undici yaml'.split(' ');
+const KNOWN_PACKAGES = 'asn1js convict http-proxy ipaddr.js pino pino-pretty prom-client send yaml'.split(' ');
 const KNOWN = [...KNOWN_MODULES, ...KNOWN_PACKAGES].join('|').replaceAll('.', String.raw`\.`);
 const NO_OWNER =
   'Nobody owns this module: a sidecar starts no processes, evaluates no code and has one HTTP client. Give a new one an owner first.';
@@ -74,9 +74,9 @@ const MODULE_POWERS = [
     why: 'The file system belongs to trust, config and forward/static-files: whoever reads files must also say what happens when they change.',
   },
   {
-    modules: String.raw`(undici|http-proxy|send)$`,
+    modules: String.raw`(http-proxy|send)$`,
     owners: ['forward/**'],
-    why: 'The HTTP client belongs to forward: it alone knows timeouts, aborts and retries.',
+    why: 'Forwarding belongs to forward: it alone knows timeouts, aborts and retries.',
   },
   {
     modules: String.raw`prom-client$`,
@@ -263,7 +263,7 @@ const GLOBALS = [
   ...['fetch', 'WebSocket', 'EventSource'].map((name) => ({
     name,
     message:
-      'Outgoing connections belong to forward, and it uses undici: a global client has timeouts and a pool of its own.',
+      'Outgoing connections belong to forward, which reads answers strictly: a global client has timeouts and a pool of its own.',
   })),
 ];
 

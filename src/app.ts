@@ -413,7 +413,7 @@ export class Service {
     entrance.closeAll();
     listener.destroyAll();
     entrance.close();
-    await upstream.close();
+    upstream.close();
     await this.log.flush();
   }
 }

@@ -94,7 +94,7 @@ describe('of a request', () => {
     expect(valuesOf(headers, 'upgrade')).toEqual([]);
     expect(valuesOf(headers, 'keep-alive')).toEqual([]);
     expect(valuesOf(headers, 'proxy-authorization')).toEqual([]);
-    expect(valuesOf(headers, 'connection')).toEqual(['keep-alive']);
+    expect(valuesOf(headers, 'connection')).toEqual([]);
   });
 
   it('Connection cannot name away what must arrive', async () => {

@@ -26,7 +26,7 @@ describe('requests that wait for a connection to the application', () => {
   });
 
   afterEach(async () => {
-    await upstream.close();
+    upstream.close();
     await application.stop();
   });
 

@@ -163,8 +163,8 @@ function visible(key: string, value: unknown): unknown {
 const LONGEST_CAUSE_CHAIN = 4;
 
 /**
- * A closed list of properties. Node's HTTP parse errors carry the raw request (`rawPacket`), undici's a socket: the
- * usual serialiser would copy a caller's secrets into the log.
+ * A closed list of properties. Node's HTTP parse errors carry the raw request (`rawPacket`): the usual serialiser would
+ * copy a caller's secrets into the log.
  */
 function describeError(error: unknown, depth = 0): unknown {
   if (!(error instanceof Error)) return String(error);

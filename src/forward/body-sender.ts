@@ -1,0 +1,90 @@
+import type { Socket } from 'node:net';
+import type { Readable } from 'node:stream';
+import { ProxyError } from '../errors.js';
+import type { ForwardRequest } from './exchange.js';
+import { fieldLines } from './request-head.js';
+
+export interface BodyEvents {
+  /** Something was written. `waits`: for the caller, not for the application. */
+  bodyMoved(waits: boolean): void;
+  bodyFailed(error: Error): void;
+}
+
+/** A body that is sent as it comes, by its length or in chunks (RFC 9112 §7.1). */
+export class BodySender {
+  /** Whether all of it is written. */
+  done = false;
+  private sent = 0;
+
+  constructor(
+    private readonly socket: Socket,
+    private readonly request: ForwardRequest,
+    private readonly body: Readable,
+    private readonly events: BodyEvents,
+  ) {}
+
+  start(): void {
+    const { body } = this;
+    body.on('error', this.onError);
+    body.on('end', this.onEnd);
+    body.on('data', this.onData);
+  }
+
+  /** The application reads again. */
+  goOn(): void {
+    if (this.done) return;
+    this.events.bodyMoved(true);
+    this.body.resume();
+  }
+
+  /** Takes no more of it; whoever made the body disposes of the rest. */
+  stop(): void {
+    this.body.off('data', this.onData);
+    this.body.off('end', this.onEnd);
+    this.body.pause();
+  }
+
+  private readonly onData = (chunk: Buffer): void => {
+    if (chunk.length === 0) return;
+    this.sent += chunk.length;
+    const { contentLength } = this.request;
+    // The next request would begin within this one, or this one end within the next.
+    if (contentLength !== null && this.sent > contentLength) return this.onError(mismatch());
+    const flowing = contentLength === null ? this.writeChunk(chunk) : this.socket.write(chunk);
+    if (!flowing) this.body.pause();
+    this.events.bodyMoved(flowing);
+  };
+
+  private writeChunk(chunk: Buffer): boolean {
+    const { socket } = this;
+    socket.cork();
+    socket.write(`${chunk.length.toString(16)}\r\n`, 'latin1');
+    socket.write(chunk);
+    const flowing = socket.write('\r\n', 'latin1');
+    socket.uncork();
+    return flowing;
+  }
+
+  private readonly onEnd = (): void => {
+    const { contentLength, trailers } = this.request;
+    if (contentLength !== null && this.sent !== contentLength) return this.onError(mismatch());
+    if (contentLength === null) {
+      try {
+        this.socket.write(`0\r\n${fieldLines(trailers?.() ?? [])}\r\n`, 'latin1');
+      } catch (error) {
+        return this.onError(error as Error);
+      }
+    }
+    this.done = true;
+    this.events.bodyMoved(false);
+  };
+
+  private readonly onError = (error: Error): void => {
+    this.stop();
+    this.events.bodyFailed(error);
+  };
+}
+
+function mismatch(): ProxyError {
+  return new ProxyError('internal', 'internal', 'forward', 'a body of another length than announced');
+}

@@ -1,9 +1,11 @@
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
+import { Duplex } from 'node:stream';
+import { connect as tlsConnect } from 'node:tls';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { startApplication, type Application } from './support/application.js';
 import { call, openRaw } from './support/caller.js';
-import { makePki } from './support/pki.js';
+import { CA_SUBJECT, createAuthority, issueClient, makePki } from './support/pki.js';
 import { expectRefused, refusedAs } from './support/refusal.js';
 import { startSidecar, type LogLine, type Sidecar } from './support/sidecar.js';
 
@@ -53,6 +55,28 @@ function expectNothingInside(): void {
   expect(application.seen).toEqual([]);
 }
 
+/** What is written to a socket, a few bytes at a time. */
+function inPieces(raw: Socket, size: number): Duplex {
+  const pieces = new Duplex({
+    read: () => void raw.resume(),
+    write(chunk: Buffer, _encoding, done) {
+      const send = (at: number): void => {
+        if (at >= chunk.length) return done();
+        raw.write(chunk.subarray(at, at + size), () => setImmediate(send, at + size));
+      };
+      send(0);
+    },
+    final: (done) => void raw.end(done),
+    destroy(error, done) {
+      raw.destroy();
+      done(error);
+    },
+  });
+  raw.on('data', (chunk) => pieces.push(chunk));
+  raw.on('error', () => pieces.destroy()).once('close', () => pieces.destroy());
+  return pieces;
+}
+
 async function recordOf(reason: string): Promise<LogLine> {
   return sidecar.logged((line) => line['reason'] === reason);
 }
@@ -93,6 +117,22 @@ describe('a handshake that fails is recorded and counted once, and nothing of it
       ...NAMELESS,
     });
     expect(await counted('failed', 'handshake_timeout')).toBe(before + 1);
+    expectNothingInside();
+  });
+
+  it('invalid, for a certificate with a wrong signature that comes in pieces', async () => {
+    const namesake = createAuthority({ subject: CA_SUBJECT, keyIdentifiers: false });
+    const { certPem, keyPem } = issueClient(namesake, { keyIdentifiers: false });
+    const socket = tlsConnect({
+      socket: inPieces(connect(sidecar.port, '127.0.0.1').setNoDelay(true), 300),
+      cert: certPem,
+      key: keyPem,
+      rejectUnauthorized: false,
+    });
+    socket.on('error', () => undefined).resume();
+    await once(socket, 'close');
+    const detail = 'certificate signature failure';
+    expect(await recordOf('invalid')).toMatchObject({ level: 'warn', detail, peer: PEER });
     expectNothingInside();
   });
 

@@ -58,7 +58,7 @@ describe('admitted', () => {
   });
 
   it('a caller whose rule has no limits, wherever it goes', async () => {
-    for (const target of ['/', '/im/../admin', '/a;b', '/%2e%2e/']) {
+    for (const target of ['/', '/im/../admin', '/a;b', '/a/%2e%2e/']) {
       expect(await ask('DELETE', target, operator)).toBe(200);
       // As it was written: nothing is tidied up on the way.
       expect(application.seen.at(-1)?.url).toBe(target);
@@ -106,13 +106,9 @@ describe('a path of more than one meaning is refused', () => {
     '/public/a;b=c',
     '/public/..;/admin',
     '/public/a%3bb',
-    '/public/a%00.html',
     '/public/%c0%ae%c0%ae/admin',
     '/public/..%c0%afadmin',
     '/public/..%e0%80%afadmin',
-    '/public/..%u2215admin',
-    '/public/a%',
-    '/public/a%zz',
     // Control characters.
     '/public/a%0a',
     '/public/a%0d%0aadmin',
@@ -154,6 +150,23 @@ describe('a path of more than one meaning is refused', () => {
   ])('%s', async (target) => {
     await expectForbidden('GET', target);
   });
+});
+
+/** Whatever the rules say: nobody has a meaning for them. */
+it.each([
+  '/..',
+  '/public/../../admin',
+  '/public/..%2f%2e%2e/admin',
+  '//..',
+  '/public/%2e%2E/./..',
+  '/public/a%00.html',
+  '/public/..%u2215admin',
+  '/public/a%',
+  '/public/a%zz',
+])('a path that leads nowhere is refused: %s', async (target) => {
+  const seen = application.seen.length;
+  for (const as of [undefined, operator]) expect(await ask('GET', target, as)).toBe(400);
+  expect(application.seen.length).toBe(seen);
 });
 
 /** Node's parser refuses them before; with another parser the rules must hold as well. */

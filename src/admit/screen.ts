@@ -64,6 +64,8 @@ export function screen(head: RequestHead, rules: ScreenRules, serverName: string
   if ('code' in fields) return fields;
   const target = readTarget(head, fields.host);
   if (typeof target !== 'string') return target;
+  const fault = pathFault(target);
+  if (fault !== null) return bad(fault);
   const framing = readFraming(head, fields);
   if ('code' in framing) return framing;
   if (rules.maxBody > 0 && framing.contentLength > rules.maxBody) {
@@ -160,8 +162,11 @@ function checkFields(fields: Fields, rules: ScreenRules): Fields | Problem {
   return fields;
 }
 
-/** RFC 3986 §3.2: a name, an IPv4 address or a bracketed IPv6 address, and a port. No user, no white space, not empty. */
-const VALID_HOST = /^(?:[A-Za-z0-9._~%!$&'()*+,;=-]+|\[[0-9A-Fa-f:.]+\])(?::\d{0,5})?$/;
+/**
+ * RFC 3986 §3.2: a name, an IPv4 address or a bracketed IPv6 address, and a port. No user, no white space, not empty. No `..`
+ * either, which nginx refuses, too: some applications look for a directory of that name.
+ */
+const VALID_HOST = /^(?!.*\.\.)(?:[A-Za-z0-9._~%!$&'()*+,;=-]+|\[[0-9A-Fa-f:.]+\])(?::\d{0,5})?$/;
 
 /** Lower-case forms of header names seen before. Bounded: names are the caller's to invent. */
 const LOWER = new Map<string, string>();
@@ -200,6 +205,31 @@ function reduceAbsoluteForm(target: string, host: string): string | Problem {
   const [, authority, path, query] = match;
   if (authority?.toLowerCase() !== host.toLowerCase()) return bad('the authority of the target differs from Host');
   return `${path ?? '/'}${query ?? ''}`;
+}
+
+/**
+ * What no application has a meaning for, and what has led many out of their directories: a path that climbs above its
+ * root, an encoded NUL, a `%` that encodes nothing. nginx refuses these as well, so applications behind it never had to.
+ * Everything else goes on as it came.
+ */
+function pathFault(target: string): string | null {
+  const end = target.indexOf('?');
+  const path = end === -1 ? target : target.slice(0, end);
+  if (/%(?![0-9A-Fa-f]{2})/.test(path)) return 'a malformed escape in the path';
+  if (path.includes('%00')) return 'an encoded NUL in the path';
+  return climbs(path) ? 'the path climbs above its root' : null;
+}
+
+/** Encoded dots and slashes count, since applications decode before they resolve; empty segments are no directories. */
+function climbs(path: string): boolean {
+  if (!/\.\.|%2e/i.test(path)) return false;
+  let depth = 0;
+  for (const segment of path.replace(/%2e/gi, '.').replace(/%2f/gi, '/').split('/')) {
+    if (segment === '..') depth -= 1;
+    else if (segment !== '' && segment !== '.') depth += 1;
+    if (depth < 0) return true;
+  }
+  return false;
 }
 
 interface Framing {

@@ -9,10 +9,17 @@ import { peekClientHello } from './client-hello.js';
 import { httpsLocation, sniff } from './plain-http.js';
 import { readProxyHeader } from './read-proxy-header.js';
 import type { Beginning, Resumption } from './resumption.js';
-import { isCertifiedName, readPeer, startHandshake, type TlsParameters } from './tls-socket.js';
+import {
+  isCertifiedName,
+  onGivingUp,
+  readPeer,
+  startHandshake,
+  type PeerVerification,
+  type TlsParameters,
+} from './tls-socket.js';
 import { Recheck } from './recheck.js';
 import { judge, type Policy } from './verdict.js';
-import { explainHandshakeError } from './verify-errors.js';
+import { explainHandshakeError, explainVerifyError } from './verify-errors.js';
 
 /** Everything a new connection is measured by; replaced whole when credentials or allow list change. */
 export interface Trust {
@@ -52,6 +59,8 @@ export class Admission {
   private decided = false;
   /** What was in force when the handshake began. */
   private readonly trust: Trust;
+  /** What OpenSSL said about the certificate of a handshake that did not come to its end. */
+  private complaint: PeerVerification['error'] = null;
   /** Before that OpenSSL names the version that it would like best. */
   private secure = false;
   private readonly timer: NodeJS.Timeout;
@@ -130,9 +139,11 @@ export class Admission {
 
   private startTls(beginning?: Beginning): void {
     if (this.decided) return;
-    this.socket = startHandshake(this.raw, this.trust.tls, beginning);
-    this.socket.on('error', (error: Error) => this.onError(error));
-    this.socket.once('secure', () => this.onSecure());
+    const socket = startHandshake(this.raw, this.trust.tls, beginning);
+    this.socket = socket;
+    socket.on('error', (error: Error) => this.onError(error));
+    socket.once('secure', () => this.onSecure());
+    onGivingUp(socket, () => (this.complaint = readPeer(socket).error));
   }
 
   private onTimeout(): void {
@@ -141,11 +152,20 @@ export class Admission {
 
   private onError(error: Error & { code?: string }): void {
     if (this.decided) return;
-    const closed = error.code === undefined;
-    const reason = closed ? 'handshake_aborted' : explainHandshakeError(error);
-    this.refuse(reason, describe(error), null);
+    const { reason, text } = this.explain(error);
+    this.refuse(reason, text, null);
     if (reason === 'plain_http') this.parts.turnAway(this.raw, reason, null);
     else this.raw.destroySoon();
+  }
+
+  /**
+   * A wrong signature in a certificate stays behind in OpenSSL's queue of errors. Where the caller's messages come in
+   * pieces, Node takes it for the end of the handshake; it is about the certificate all the same.
+   */
+  private explain(error: Error & { code?: string }): { readonly reason: ConnectionReason; readonly text: string } {
+    if (error.code === undefined) return { reason: 'handshake_aborted', text: describe(error) };
+    if (this.complaint !== null) return explainVerifyError(this.complaint);
+    return { reason: explainHandshakeError(error), text: describe(error) };
   }
 
   private onSecure(): void {

@@ -51,7 +51,9 @@ export function startProgram(argv: readonly string[], env: Readonly<Record<strin
       new Promise((resolve, reject) => {
         const look = (): void => {
           const found = pattern.exec(out);
-          if (found !== null) resolve(found);
+          if (found === null) return;
+          child.stdout.off('data', look);
+          resolve(found);
         };
         child.stdout.on('data', look);
         void ending.then(() => reject(new Error(`ended without ${String(pattern)}:\n${out}\n${err}`)));

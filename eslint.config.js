@@ -31,12 +31,25 @@ const ROOMS = [
   },
   { files: 'app.ts', level: 4, may: null },
   { files: 'management.ts', level: 4, may: null },
+  { files: 'workers/**', level: 4, may: null },
   { files: 'lifecycle.ts', level: 4, may: null },
   { files: 'rehearsal.ts', level: 4, may: null },
   {
     files: 'commands/**',
     level: 5,
-    may: ['errors', 'commands', 'app', 'lifecycle', 'rehearsal', 'config', 'trust', 'observe/log', 'identify', 'pki'],
+    may: [
+      'errors',
+      'commands',
+      'app',
+      'workers',
+      'lifecycle',
+      'rehearsal',
+      'config',
+      'trust',
+      'observe/log',
+      'identify',
+      'pki',
+    ],
   },
   { files: 'main.ts', level: 5, may: ['errors', 'commands', 'config'] },
 ];
@@ -47,18 +60,18 @@ const LEVEL_REASONS = [
   'Level 2 is an edge: it may use errors, the pure rooms and its own folder; another edge by `import type` only, so that app.ts wires them.',
   'proxy is the hallway: errors, the pure rooms, forward and respond; observe by `import type` only.',
   '',
-  'Commands use the composition root (app, lifecycle, rehearsal), config, trust, observe/log, identify and pki, not the rooms behind them.',
+  'Commands use the composition root (app, workers, lifecycle, rehearsal), config, trust, observe/log, identify and pki, not the rooms behind them.',
 ];
 
 /** Modules that some room may use. Any other is a power without an owner: one more HTTP client, a child process, an evaluator. */
 const KNOWN_MODULES = [
   ...['buffer', 'crypto', 'events', 'os', 'path', 'stream', 'stream/promises', 'timers/promises', 'tty', 'url', 'util'],
-  ...['dns', 'dns/promises', 'fs', 'fs/promises', 'http', 'https', 'module', 'net', 'tls'],
+  ...['cluster', 'dns', 'dns/promises', 'fs', 'fs/promises', 'http', 'https', 'module', 'net', 'tls'],
 ].map((name) => `node:${name}`);
 const KNOWN_PACKAGES = 'asn1js convict http-proxy ipaddr.js pino pino-pretty prom-client send yaml'.split(' ');
 const KNOWN = [...KNOWN_MODULES, ...KNOWN_PACKAGES].join('|').replaceAll('.', String.raw`\.`);
 const NO_OWNER =
-  'Nobody owns this module: a sidecar starts no processes, evaluates no code and has one HTTP client. Give a new one an owner first.';
+  'Nobody owns this module: a sidecar starts no other program, evaluates no code and has one HTTP client. Give a new one an owner first.';
 /** Writes log lines to descriptor 1 through node:fs; it opens nothing. */
 const DESCRIPTOR_WRITER = ['observe/output.ts'];
 /** The demo plays caller, application and PKI in one process. */
@@ -97,6 +110,11 @@ const MODULE_POWERS = [
     modules: String.raw`node:dns(/promises)?$`,
     owners: ['forward/**', 'commands/explain-call.ts'],
     why: 'Names are looked up by whoever connects: between a look-up and a connection elsewhere the answer may change.',
+  },
+  {
+    modules: 'node:cluster$',
+    owners: ['workers/**'],
+    why: 'Processes belong to workers: they are this program alone, and somebody has to see how each of them ends.',
   },
   {
     modules: 'node:module$',
@@ -306,7 +324,7 @@ function levelPatterns({ files, level, may }) {
   if (may === null) return [];
   const own = files.includes('/') ? String.raw`|\./` : '';
   const allowed = may.map((name) => String.raw`(\.\./|\./)${name}(/|\.js$)`).join('|');
-  const root = String.raw`\.\.?/(main|app|management|lifecycle|rehearsal|commands)(/|\.js$)`;
+  const root = String.raw`\.\.?/(main|app|management|workers|lifecycle|rehearsal|commands)(/|\.js$)`;
   // The two never match the same import: one pattern that allows types would speak for both.
   const skip = level < 4 ? `${root}|` : '';
   const relative = {

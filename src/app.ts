@@ -1,6 +1,7 @@
 import { randomBytes, randomUUID } from 'node:crypto';
 import { createRequire } from 'node:module';
 import type { AddressInfo } from 'node:net';
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { describeStatus, describeTrust, type TrustDescription } from './admin/status.js';
 import { compileAllowList } from './admit/authorize.js';
 import type { Config } from './config/config.js';
@@ -36,7 +37,7 @@ import { createRevocationCheck } from './trust/revocation.js';
 import { createServerContexts, trustDigest } from './trust/secure-context.js';
 import { readSession } from './trust/session-tickets.js';
 
-const { version } = createRequire(import.meta.url)('../package.json') as { version: string };
+export const { version } = createRequire(import.meta.url)('../package.json') as { version: string };
 
 /** Where a drain stands: serving; telling callers to close; taking nothing new. */
 export type Phase = 'ready' | 'draining' | 'closing';
@@ -414,6 +415,8 @@ export class Service {
     listener.destroyAll();
     entrance.close();
     upstream.close();
+    // What was cut off is told by the ends of its connections, which come a turn later.
+    while (entrance.size > 0) await nextTurn();
     await this.log.flush();
   }
 }
@@ -431,7 +434,8 @@ class RunningApp implements App, Managed {
     { readConfig = null }: { readonly readConfig?: (() => Config) | null },
   ) {
     const { config } = service.parts.state;
-    this.management = new Management({ config, digest: service.digest, log: service.log, readConfig, managed: this });
+    this.management = new Management({ config, log: service.log, readConfig, managed: this });
+    this.management.establish(service.digest);
   }
 
   get address(): AddressInfo {

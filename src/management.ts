@@ -33,8 +33,6 @@ export interface ManagementStatus {
 export interface ManagementParts {
   /** As at the start. */
   readonly config: Config;
-  /** Of what is in force at the start. */
-  readonly digest: string;
   readonly log: Log;
   /** Reads the settings anew, for a reload. Without it the settings stay as they are, and only files are read anew. */
   readonly readConfig: (() => Config) | null;
@@ -69,12 +67,12 @@ export class Management {
   private waiting = '';
 
   constructor(private readonly parts: ManagementParts) {
-    const { config, digest } = parts;
+    const { config } = parts;
     const { host, port } = config.admin;
     this.inForce = config;
     this.admin = port === null ? null : this.createAdmin(host, port);
     this.reloader = new Reloader({
-      initial: { config, digest },
+      initial: config,
       read: () => this.read(),
       report: (outcome) => this.reportReload(outcome),
       interval: config.reload.interval,
@@ -90,9 +88,14 @@ export class Management {
     return this.inForce;
   }
 
-  /** Of the settings and files in force. */
-  get digest(): string {
+  /** Of the settings and files in force; null until they are known. */
+  get digest(): string | null {
     return this.reloader.digest;
+  }
+
+  /** Says what is in force at the start. */
+  establish(digest: string): void {
+    this.reloader.establish(digest);
   }
 
   /** Binds the admin listener. @throws Node's error when the port cannot be bound */

@@ -14,7 +14,7 @@ const NODES = new Map(SOURCES.map((file) => [file, nodesOf(file)]));
 const MEMBERS = new Map(SOURCES.map((file) => [file, memberExpressionsOf(file)]));
 const PURE = ['identify', 'admit', 'rewrite', 'pki', 'nginx'];
 const HALLWAY = ['proxy', 'passage'];
-const ROOT = ['app', 'management', 'lifecycle', 'rehearsal'];
+const ROOT = ['app', 'management', 'workers', 'lifecycle', 'rehearsal'];
 const EDGES = ['listen', 'forward', 'respond', 'trust', 'observe', 'admin', 'config'];
 
 /** `src/trust/credentials.ts` → `trust`; `src/proxy.ts` → `proxy`. */
@@ -30,7 +30,19 @@ function mayImport(room: string): readonly string[] | null {
   if (HALLWAY.includes(room)) return ['errors', 'identify', 'admit', 'rewrite', 'forward', 'respond', ...HALLWAY];
   if (ROOT.includes(room)) return null;
   if (room === 'commands')
-    return ['errors', 'commands', 'app', 'lifecycle', 'rehearsal', 'config', 'trust', 'observe', 'identify', 'pki'];
+    return [
+      'errors',
+      'commands',
+      'app',
+      'workers',
+      'lifecycle',
+      'rehearsal',
+      'config',
+      'trust',
+      'observe',
+      'identify',
+      'pki',
+    ];
   if (room === 'main') return ['errors', 'commands', 'config'];
   return [];
 }
@@ -153,6 +165,7 @@ describe('every power has one owner', () => {
     ['node:http2', /^$/],
     ['node:process', /^$/],
     ['node:child_process', /^$/],
+    ['node:cluster', /^src\/workers\//],
   ])('%s', (module, owner) => {
     const users = IMPORTS.filter(({ specifier, typeOnly }) => specifier === module && !typeOnly);
     expect(users.filter(({ from }) => !owner.test(from)).map(show)).toEqual([]);

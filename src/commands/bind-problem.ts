@@ -22,7 +22,8 @@ type BindError = NodeJS.ErrnoException & {
 
 /** A failure to listen as a sentence that names the setting, or null when the error is another one. */
 export function bindProblem(error: BindError, config: Config): string | null {
-  if (error.syscall !== 'listen' && error.syscall !== 'getaddrinfo') return null;
+  // A worker's port is bound for it, which Node calls by another name.
+  if (!['listen', 'bind', 'getaddrinfo'].includes(error.syscall ?? '')) return null;
   const [section, { host, port }] = isAdmin(error, config) ? ['admin', config.admin] : ['listen', config.listen];
   const { code = '' } = error;
   if (HOST_FAILURES[code] !== undefined) return `${section}.host: ${host} ${HOST_FAILURES[code]}`;

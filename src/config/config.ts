@@ -78,6 +78,7 @@ export interface Config {
     readonly proxyProtocolFrom: readonly string[];
     readonly plainHttp: 'error' | 'redirect';
   };
+  /** Processes that serve. See `workerCount`. */
   readonly workers: number | 'auto';
   readonly tls: {
     /** Null only where a command can do without (never for `run`). */

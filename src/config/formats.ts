@@ -53,6 +53,13 @@ const count: Format = {
   },
 };
 
+const workers: Format = {
+  allowed: (options) => `${count.allowed(options)}, or auto`,
+  parse(raw, options) {
+    return raw === 'auto' ? raw : attempt(() => count.parse(raw, options), this, options);
+  },
+};
+
 const portOrOff: Format = {
   allowed: () => 'a port from 0 to 65535 (0 picks a free one), or off',
   parse(raw, options) {
@@ -282,6 +289,7 @@ const unavailable: Format = {
 /** Every format by the name that the schema uses. None is a built-in name of convict: those coerce text loosely. */
 export const FORMATS = {
   'whole-number': count,
+  workers,
   'port-or-off': portOrOff,
   duration,
   size,

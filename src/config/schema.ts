@@ -49,7 +49,10 @@ export const SCHEMA = {
       choices: ['error', 'redirect'],
     }),
   },
-  workers: setting('unavailable', 1, 'Processes that share the port'),
+  workers: setting('workers', 1, 'Processes that share the port and the work; auto is one for each CPU there is', {
+    min: 1,
+    max: 128,
+  }),
   tls: {
     cert: setting('file', null, "PEM file of this server's certificate and its intermediates, leaf first", {
       sensitive: true,

@@ -217,10 +217,10 @@ function errorPage(directive: Directive, ledger: Ledger): void {
   else ledger.changed(directive, 'for 497 alone, with 301');
 }
 
-function workers(directive: Directive, ledger: Ledger, options: ImportOptions): void {
+function workers(directive: Directive, ledger: Ledger): void {
   const [count = ''] = directive.args;
-  if (!options.available('workers'))
-    return ledger.notNeeded(directive, 'it is one process: start several behind a Service');
-  ledger.set('workers', /^\d+$/.test(count) ? Math.max(1, Number(count)) : 'auto', directive);
-  ledger.carried(directive);
+  const isNumber = /^\d+$/.test(count);
+  ledger.set('workers', isNumber ? Math.max(1, Number(count)) : 'auto', directive);
+  if (count === '1') ledger.carried(directive);
+  else ledger.changed(directive, 'each is a process of some 80 MB');
 }

@@ -143,7 +143,15 @@ function outputTo(destination: { write(text: string): void }): Output {
  */
 function prettyWriter(output: Output): (text: string) => void {
   const format = prettyFactory({ colorize: isatty(1), singleLine: true, translateTime: 'SYS:HH:MM:ss.l' });
-  const pretty = (line: string) => (line.startsWith('{') ? format(JSON.parse(line, visible)) : line);
+  const pretty = (line: string): string => {
+    if (!line.startsWith('{')) return line;
+    try {
+      return format(JSON.parse(line, visible));
+    } catch {
+      // Of a worker that was cut off, or is not what it was.
+      return armour(line);
+    }
+  };
   return (text) =>
     output.write(
       text

@@ -31,8 +31,8 @@ export interface ReloadOutcome {
 export interface ReloaderParts {
   /** Reads everything anew. @throws ConfigError */
   readonly read: () => Promise<Reading>;
-  /** What is in force. */
-  readonly initial: Pick<Reading, 'config' | 'digest'>;
+  /** Settings in force. */
+  readonly initial: Config;
   /** Told of everything but `unchanged`, once. */
   readonly report: (outcome: ReloadOutcome) => void;
   /** Milliseconds between two looks. */
@@ -52,7 +52,7 @@ const HISTORY = 20;
  */
 export class Reloader {
   readonly history: ReloadOutcome[] = [];
-  private current: Pick<Reading, 'config' | 'digest'>;
+  private current: { readonly config: Config; readonly digest: string | null };
   private seen: string;
   /** Fingerprint at the last look. */
   private candidate = '';
@@ -64,14 +64,19 @@ export class Reloader {
   private turn: Promise<unknown> = Promise.resolve();
 
   constructor(private readonly parts: ReloaderParts) {
-    this.current = parts.initial;
+    this.current = { config: parts.initial, digest: null };
     // Never equal: the first look reads everything once more, since a file may have changed while the process started.
     this.seen = '';
   }
 
-  /** Of what is in force. */
-  get digest(): string {
+  /** Of what is in force; null until it is known. */
+  get digest(): string | null {
     return this.current.digest;
+  }
+
+  /** Says what is in force at the start. */
+  establish(digest: string): void {
+    this.current = { config: this.current.config, digest };
   }
 
   /** Begins to look. */

@@ -271,7 +271,8 @@ async function inTurn<T, R>(all: readonly T[], act: (one: T) => Promise<R>): Pro
   return results;
 }
 
-describe.skipIf(NGINX === undefined)('side by side with nginx', () => {
+// Hundreds of connections to each side: seconds, and more of them on a busy machine.
+describe.skipIf(NGINX === undefined)('side by side with nginx', { timeout: 60_000 }, () => {
   const pairs = new Map<string, Pair>();
   const pairOf = (mode: string): Pair => pairs.get(mode) as Pair;
 

@@ -4,9 +4,12 @@ import type { AddressInfo } from 'node:net';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { describeStatus, describeTrust, type TrustDescription } from './admin/status.js';
 import { compileAllowList } from './admit/authorize.js';
-import type { Config } from './config/config.js';
-import { Tunnel } from './forward/tunnel.js';
-import { Upstream } from './forward/upstream.js';
+import { compileRoutes } from './admit/routes.js';
+import type { ScreenRules } from './admit/screen.js';
+import { asksNobody, modesOf, type Terms } from './admit/standing.js';
+import type { Config, Route } from './config/config.js';
+import { configFor } from './config/routes.js';
+import { Applications, type Application } from './forward/applications.js';
 import type { Trust } from './listen/admission.js';
 import { Entrance } from './listen/entrance.js';
 import { KnownPaths } from './listen/known-paths.js';
@@ -24,12 +27,13 @@ import { createMetrics, type Metrics, type PoolNumbers } from './observe/metrics
 import type { Observer } from './observe/observer.js';
 import type { StepCounts } from './observe/recent.js';
 import { createRefusals, type Refusals } from './observe/refusals.js';
-import { createProxy, type ProxyStages } from './proxy.js';
+import { createProxy, type Way } from './proxy.js';
 import { connectionRefusal, redirectToHttps, unparsedRefusal } from './respond/refuse.js';
 import { compileNetworks } from './rewrite/forwarded-headers.js';
 import { compileFacts } from './rewrite/request-facts.js';
 import { createIdentityHeaders, reservedNames } from './rewrite/identity-headers.js';
 import { createRequestRewriter, rewriteTrailers, type RewriteRules } from './rewrite/request-headers.js';
+import { createTargetRewriter } from './rewrite/request-target.js';
 import { loadCredentials, type Credentials } from './trust/credentials.js';
 import { expiring, expiringCallers, type Expiring } from './trust/expiry.js';
 import { digestOf, type Loaded, type Reading, type ReloadOutcome } from './trust/reloader.js';
@@ -127,10 +131,10 @@ export function createService(
   const trust = createTrust({ config, credentials }, ticketSecret, memory);
   const state: State = { phase: 'ready', config, credentials, trust, memory };
   const own = membership === null ? config : shareOf(config, membership);
-  const upstream = new Upstream(own.upstream);
-  const reporting = createReporting({ config, upstream, state, logTo, membership });
-  const serving = createServing({ config: own, state, upstream, observer: reporting.observer });
-  return new Service({ state, upstream, ...serving, reporting, ticketSecret });
+  const applications = new Applications();
+  const reporting = createReporting({ config, applications, state, logTo, membership });
+  const serving = createServing({ config: own, state, applications, observer: reporting.observer });
+  return new Service({ state, applications, ...serving, reporting, ticketSecret });
 }
 
 interface ServiceOptions extends Pick<AppOptions, 'logTo'> {
@@ -142,29 +146,34 @@ interface ServiceOptions extends Pick<AppOptions, 'logTo'> {
 export function shareOf(config: Config, { number, of }: Pick<Membership, 'number' | 'of'>): Config {
   // Nobody gets nothing: a worker that may not reach the application would refuse everybody.
   const part = (total: number): number => Math.max(1, Math.floor(total / of) + (number <= total % of ? 1 : 0));
-  const { limits, upstream } = config;
+  const { limits, routes } = config;
+  const shared = <T extends Pick<Config, 'upstream'>>(of: T): T => {
+    return { ...of, upstream: { ...of.upstream, maxConnections: part(of.upstream.maxConnections) } };
+  };
   return {
-    ...config,
+    ...shared(config),
     limits: { ...limits, connections: part(limits.connections) },
-    upstream: { ...upstream, maxConnections: part(upstream.maxConnections) },
+    routes: routes.map(shared),
   };
 }
 
 function createReporting(parts: {
   readonly config: Config;
-  readonly upstream: Upstream;
+  readonly applications: Applications;
   readonly state: State;
   readonly logTo: AppOptions['logTo'];
   readonly membership: Membership | null;
 }): Reporting {
-  const { config, upstream, state, logTo, membership } = parts;
+  const { config, applications, state, logTo, membership } = parts;
   const worker = membership?.number ?? null;
   const log = createLog({ ...config.log, worker, ...(logTo === undefined ? {} : { destination: logTo }) });
   const activity = new Activity();
   const metrics = createMetrics({
     version,
     share: membership === null ? 'all' : 'serving',
-    pool: () => upstream.numbers(),
+    pool: () => applications.total(),
+    applications: () => applications.numbers(),
+    routes: config.routes.map(({ name }) => name),
     credentials: () => state.credentials,
     anchors: () => activity.anchors(state.credentials.cas),
     draining: () => state.phase !== 'ready',
@@ -187,7 +196,6 @@ export function createTrust(
   memory: SessionMemory = newMemory(loaded.config),
 ): Trust {
   const { config, credentials } = loaded;
-  const { verify, allow } = config.clientCert;
   const { resuming, starting, tickets } = createServerContexts(config, credentials, ticketSecret);
   const policy = createPolicy(loaded, memory.knownPaths);
   const reader = tickets === null ? null : { open: (ticket: Buffer) => tickets.open(ticket), read: readSession };
@@ -195,21 +203,26 @@ export function createTrust(
     tls: {
       secureContext: resuming,
       startingContext: starting,
-      requestCert: verify !== 'off',
+      requestCert: !asksNobody(modesOf(config)),
       // As nginx offers. A caller that only speaks others is told so in the handshake.
       alpn: ['http/1.1', 'http/1.0'],
     },
     resumption: reader === null ? null : new Resumption(reader, policy, memory.sessions),
     policy,
-    allow: compileAllowList(allow),
+    terms: [config, ...config.routes].map(termsOf),
   };
 }
 
+function termsOf({ clientCert, upstream: { address } }: Pick<Config, 'clientCert' | 'upstream'>): Terms {
+  const isClosed = address.kind === 'answer' && address.answer.status >= 400;
+  return { verify: clientCert.verify, allow: compileAllowList(clientCert.allow), isClosed };
+}
+
 function createPolicy({ config, credentials }: Loaded, knownPaths: KnownPaths): Policy {
-  const { verify, depth, purpose, crlExpired } = config.clientCert;
+  const { depth, purpose, crlExpired } = config.clientCert;
   const { cas, crls } = credentials;
   return {
-    verify,
+    modes: modesOf(config),
     depth,
     purpose,
     anchors: cas.map(({ certificate }) => certificate),
@@ -232,15 +245,20 @@ function newMemory({ tls }: Config): SessionMemory {
 function createServing(parts: {
   readonly config: Config;
   readonly state: State;
-  readonly upstream: Upstream;
+  readonly applications: Applications;
   readonly observer: Observer;
-}): { readonly entrance: Entrance; readonly listener: Listener; readonly tunnel: Tunnel } {
-  const { config, state, upstream, observer } = parts;
+}): { readonly entrance: Entrance; readonly listener: Listener; readonly main: Application } {
+  const { config, state, applications, observer } = parts;
   const { limits, identity } = config;
-  const tunnel = new Tunnel(config.upstream, limits.tunnelIdleTimeout);
+  const main = applications.at(config.upstream, limits);
   const entrance = new Entrance({
     limits,
-    proxy: createProxy({ ...createRules(config), upstream, tunnel, observer }),
+    proxy: createProxy({
+      screenRules: createScreenRules(config),
+      choose: compileRoutes(config.routes),
+      ways: [wayTo(main, config, null), ...config.routes.map((route) => wayOf(route, config, applications))],
+      observer,
+    }),
     observer,
     trust: () => state.trust,
     unreadableAnswer: (code, requestId) => unparsedRefusal(code, { requestId }),
@@ -262,37 +280,53 @@ function createServing(parts: {
     isProxySender: config.listen.proxyProtocol ? compileNetworks(config.listen.proxyProtocolFrom) : null,
     refusalBytes: (reason, location) => (location === null ? connectionRefusal(reason) : redirectToHttps(location)),
   });
-  return { entrance, listener, tunnel };
+  return { entrance, listener, main };
 }
 
-/** How requests are judged and rewritten. */
-export function createRules(
-  config: Config,
-): Pick<ProxyStages, 'screenRules' | 'rewriteHeaders' | 'rewriteTrailers' | 'bodyLimits'> {
-  const { listen, limits, headers, forwarded, identity } = config;
+/** How a request may look, whichever way it goes. */
+export function createScreenRules({ listen, limits, headers }: Config): ScreenRules {
+  return { serverNames: listen.serverNames, underscores: headers.underscores, maxHead: limits.head };
+}
+
+function wayOf(route: Route, config: Config, applications: Applications): Way {
+  return wayTo(applications.at(route.upstream, route.limits), configFor(config, route), route);
+}
+
+function wayTo({ upstream, tunnel }: Application, config: Config, route: Route | null): Way {
+  return {
+    name: route?.name ?? null,
+    rewriteTarget: createTargetRewriter(route),
+    ...createRewriters(config),
+    bodyLimits: { maxBody: config.limits.body, idleTimeout: config.limits.bodyIdleTimeout },
+    upstream,
+    tunnel,
+  };
+}
+
+/** How headers are rewritten. @param config as it is for the requests of one route */
+export function createRewriters(config: Config): Pick<Way, 'rewriteHeaders' | 'rewriteTrailers'> {
+  const { headers, forwarded, identity, routes, upstream } = config;
+  // An application may look for a header that one route adds under the paths of another as well.
+  const added = routes
+    .filter((route) => route.upstream.url === upstream.url)
+    .flatMap((route) => Object.entries(route.forwarded.headers).filter(([, fact]) => fact !== 'none'));
   const rewriteRules: RewriteRules = {
-    customNames: reservedNames({ ...identity.headers, ...forwarded.headers }),
+    customNames: reservedNames({ ...identity.headers, ...forwarded.headers, ...Object.fromEntries(added) }),
     pushFacts: compileFacts(forwarded.headers),
     underscores: headers.underscores,
     rfc7239: forwarded.rfc7239,
   };
   return {
-    screenRules: {
-      serverNames: listen.serverNames,
-      underscores: headers.underscores,
-      maxHead: limits.head,
-      maxBody: limits.body,
-    },
     rewriteHeaders: createRequestRewriter(rewriteRules),
     rewriteTrailers: (rawTrailers: readonly string[]) => rewriteTrailers(rawTrailers, rewriteRules),
-    bodyLimits: { maxBody: limits.body, idleTimeout: limits.bodyIdleTimeout },
   };
 }
 
 interface ServiceParts {
   readonly state: State;
-  readonly upstream: Upstream;
-  readonly tunnel: Tunnel;
+  /** The one that requests go to which no route is for. */
+  readonly main: Application;
+  readonly applications: Applications;
   readonly entrance: Entrance;
   readonly listener: Listener;
   readonly reporting: Reporting;
@@ -372,16 +406,17 @@ export class Service {
 
   /** Whether the application accepts connections now. */
   probe(): Promise<boolean> {
-    return this.parts.upstream.probe();
+    return this.parts.main.upstream.probe();
   }
 
   facts(): Facts {
-    const { state, upstream, tunnel, reporting } = this.parts;
+    const { state, main, applications, reporting } = this.parts;
+    const { upstream } = main;
     const { config, credentials } = state;
     return {
       trust: describeTrust(config, credentials),
       connections: this.connections(),
-      tunnels: tunnel.count,
+      tunnels: applications.tunnels,
       upstream: { url: config.upstream.url, reached: upstream.reached, ...upstream.numbers() },
       callers: reporting.activity.callers(),
       anchors: reporting.activity.anchors(credentials.cas),
@@ -408,13 +443,13 @@ export class Service {
   }
 
   async close(): Promise<void> {
-    const { listener, entrance, tunnel, upstream } = this.parts;
+    const { listener, entrance, applications } = this.parts;
     listener.stopAccepting();
-    tunnel.closeAll();
+    applications.closeTunnels();
     entrance.closeAll();
     listener.destroyAll();
     entrance.close();
-    upstream.close();
+    applications.close();
     // What was cut off is told by the ends of its connections, which come a turn later.
     while (entrance.size > 0) await nextTurn();
     await this.log.flush();

@@ -40,12 +40,18 @@ export const REQUEST_CODES = [
   'misdirected',
   'not_allowed',
   'expired',
-  // Found out after a reload, about a connection that was let in before it.
+  // About a connection that was let in for other routes, or before a reload.
   'no_certificate',
   'untrusted_issuer',
+  'self_signed',
+  'not_yet_valid',
   'revoked',
   'crl_missing',
+  'crl_expired',
+  'wrong_purpose',
+  'weak_signature',
   'chain_too_long',
+  'invalid',
   'upstream_connect',
   'upstream_protocol',
   'upstream_closed',
@@ -55,6 +61,9 @@ export const REQUEST_CODES = [
   'internal',
 ] as const;
 export type RequestCode = (typeof REQUEST_CODES)[number];
+
+/** What can be wrong with a caller's certificate: one code, whether the connection is refused for it or a request. */
+export type CertificateFault = ConnectionReason & Exclude<RequestCode, 'not_allowed' | 'overloaded'>;
 
 /** Whose fault it is: the caller's, the application's, or ours. */
 export type Side = 'downstream' | 'upstream' | 'internal';

@@ -1,6 +1,6 @@
 import type { AddressInfo } from 'node:net';
 import { createAdminServer, type AdminServer } from './admin/admin-server.js';
-import type { Config } from './config/config.js';
+import type { Config, Route } from './config/config.js';
 import type { Log } from './observe/log.js';
 import { ExpiryWatch, type Expiring } from './trust/expiry.js';
 import { Reloader, type Reading, type ReloadOutcome } from './trust/reloader.js';
@@ -52,8 +52,8 @@ export interface Start {
 /** How often the ends of certificates and CRLs are looked at. Milliseconds. */
 const EXPIRY_INTERVAL = 3_600_000;
 
-/** Sections that a reload takes over; of `log` the level alone. */
-const RELOADED: ReadonlySet<keyof Config> = new Set<keyof Config>(['tls', 'clientCert', 'log']);
+/** Sections that a reload takes over; of `log` the level alone, of `routes` what they ask of callers. */
+const RELOADED: ReadonlySet<keyof Config> = new Set<keyof Config>(['tls', 'clientCert', 'log', 'routes']);
 
 /** The admin listener, reloads, and what operators are told: once for a sidecar, however many processes serve. */
 export class Management {
@@ -133,16 +133,18 @@ export class Management {
     const fresh = readConfig?.() ?? initial;
     this.noteRestart(fresh);
     const log = { ...initial.log, level: fresh.log.level };
-    const reading = await managed.read({ ...initial, tls: fresh.tls, clientCert: fresh.clientCert, log });
+    const routes = initial.routes.map((route) => reloaded(route, fresh));
+    const reading = await managed.read({ ...initial, tls: fresh.tls, clientCert: fresh.clientCert, log, routes });
     return { ...reading, apply: () => this.apply(reading) };
   }
 
   private async apply({ config, apply }: Reading): Promise<void> {
-    const before = this.inForce.clientCert;
+    const before = this.inForce;
     await apply();
     this.inForce = config;
     this.log.level = config.log.level;
-    this.warnOfLoosening(before, config.clientCert);
+    this.warnOfLoosening(before, config);
+    config.routes.forEach((route, index) => this.warnOfLoosening(before.routes[index] ?? before, route, route.name));
   }
 
   /** Says, once for each new state, which changed settings wait for a restart. */
@@ -152,6 +154,7 @@ export class Management {
       .filter(
         (section) => !RELOADED.has(section) && JSON.stringify(fresh[section]) !== JSON.stringify(initial[section]),
       )
+      .concat(shapeOf(fresh.routes) === shapeOf(initial.routes) ? [] : ['routes'])
       .join(', ');
     if (settings !== '' && settings !== this.waiting)
       this.log.warn('changed settings take effect after a restart', { settings });
@@ -159,12 +162,14 @@ export class Management {
   }
 
   /** A file cut short is valid, too: what opens the door is said aloud. */
-  private warnOfLoosening(before: Config['clientCert'], { verify, allow }: Config['clientCert']): void {
-    if (before.allow.length > 0 && allow.length === 0) {
-      this.log.warn('since this reload clientCert.allow is empty: every certificate under the CA is let in');
+  private warnOfLoosening(before: Guarded, after: Guarded, route: string | null = null): void {
+    const { verify, allow } = after.clientCert;
+    const where = route === null ? {} : { route };
+    if (before.clientCert.allow.length > 0 && allow.length === 0) {
+      this.log.warn('since this reload clientCert.allow is empty: every certificate under the CA is let in', where);
     }
-    if (before.verify === 'required' && verify !== 'required') {
-      this.log.warn('since this reload callers may come in without a verified certificate', { verify });
+    if (before.clientCert.verify === 'required' && verify !== 'required') {
+      this.log.warn('since this reload callers may come in without a verified certificate', { verify, ...where });
     }
   }
 
@@ -187,7 +192,7 @@ export class Management {
   }
 
   private announce({ version, address, cas, workers }: Start): void {
-    const { clientCert, listen, tls, upstream } = this.parts.config;
+    const { clientCert, listen, tls, upstream, routes } = this.parts.config;
     this.log.info('listening', {
       version,
       host: address.address,
@@ -195,6 +200,7 @@ export class Management {
       adminPort: this.adminAddress?.port ?? null,
       ...(workers === null ? {} : { workers }),
       upstream: upstream.url,
+      ...(routes.length === 0 ? {} : { routes: routes.map(({ name }) => name) }),
       verify: clientCert.verify,
       cas,
     });
@@ -202,6 +208,8 @@ export class Management {
     else if (clientCert.allow.length === 0) {
       this.log.info('clientCert.allow is empty: every certificate under the CA is let in');
     }
+    const open = routes.filter((route) => route.clientCert.verify === 'off').map(({ name }) => name);
+    if (open.length > 0) this.log.info('routes that ask nobody for a certificate', { routes: open });
     if (listen.proxyProtocolFrom.some((network) => network.endsWith('/0'))) {
       this.log.warn(
         'listen.proxyProtocolFrom has every address: whoever can connect chooses what address it is known by',
@@ -231,4 +239,20 @@ export class Management {
       report: (message, error) => log.error(message, error),
     });
   }
+}
+
+type Guarded = Pick<Config, 'clientCert'>;
+
+/**
+ * A route with what it asks of callers today; all else waits for a restart. One that is not there any more asks what the
+ * settings ask: that is where its paths will go.
+ */
+function reloaded(route: Route, fresh: Config): Route {
+  const { clientCert } = fresh.routes.find(({ name }) => name === route.name) ?? fresh;
+  return { ...route, clientCert };
+}
+
+/** Everything about routes but what they ask of callers. */
+function shapeOf(routes: readonly Route[]): string {
+  return JSON.stringify(routes.map(({ clientCert: _clientCert, ...route }) => route));
 }

@@ -1,14 +1,14 @@
 import { randomUUID } from 'node:crypto';
 import type { ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
-import type { Asked } from './admit/authorize.js';
+import type { Asked, Permit } from './admit/authorize.js';
 import type { Problem, RequestHead, ScreenedRequest } from './admit/screen.js';
 import type { ProxyError, RequestCode } from './errors.js';
 import type { ForwardRequest } from './forward/exchange.js';
 import { RequestBody, type Body } from './forward/request-body.js';
 import type { TunnelObserver, TunnelRequest } from './forward/tunnel.js';
 import type { Outcome } from './observe/observer.js';
-import type { Call, ProxyStages } from './proxy.js';
+import type { Call, ProxyStages, Way } from './proxy.js';
 import { statusOf, unparsedRefusal } from './respond/refuse.js';
 import { Relay, type RelayOptions } from './respond/relay.js';
 import type { RewriteInput } from './rewrite/request-headers.js';
@@ -38,6 +38,7 @@ export class Passage implements RelayOptions, TunnelObserver {
   private readonly startedAt = Date.now();
   private readonly startedTick = performance.now();
   private screened: ScreenedRequest | null = null;
+  private way: Way;
   private body: Body = null;
   private relay: Relay | null = null;
   private forwardedTick = 0;
@@ -50,6 +51,7 @@ export class Passage implements RelayOptions, TunnelObserver {
     private readonly stages: ProxyStages,
   ) {
     const { request } = call;
+    [this.way] = stages.ways;
     this.head = {
       method: request.method ?? '',
       target: request.url ?? '',
@@ -63,14 +65,15 @@ export class Passage implements RelayOptions, TunnelObserver {
     return this.head.httpVersion;
   }
 
-  /** Takes over what the screening found out. */
-  accept(screened: ScreenedRequest): void {
+  /** Takes over what the screening found out, and which way the request goes. */
+  accept(screened: ScreenedRequest, way: Way): void {
     this.screened = screened;
+    this.way = way;
     this.expectsContinue = screened.expectsContinue;
     if (screened.requestId !== null) this.requestId = screened.requestId;
   }
 
-  /** What `authorize` has to judge: the target as it will be forwarded, not as it was spelled. */
+  /** What has to be judged: the target in origin form, whatever form it had. */
   asked({ method, target }: ScreenedRequest): Asked {
     return { method, target, now: this.startedAt };
   }
@@ -82,15 +85,17 @@ export class Passage implements RelayOptions, TunnelObserver {
     return relay;
   }
 
-  rewriteInput({ connectionTokens, host }: ScreenedRequest): RewriteInput {
+  /** @param permit whose identity the application is told: under a route that asks nobody it is nobody's */
+  rewriteInput({ connectionTokens, host }: ScreenedRequest, { identity }: Permit): RewriteInput {
     const { connection, source } = this.call;
+    const isKnown = identity === connection.identity;
     return {
       rawHeaders: this.head.rawHeaders,
       connectionTokens,
       host,
       requestId: this.requestId,
       source,
-      identityHeaders: connection.identityHeaders,
+      identityHeaders: isKnown ? connection.identityHeaders : connection.anonymousHeaders,
     };
   }
 
@@ -98,10 +103,11 @@ export class Passage implements RelayOptions, TunnelObserver {
     this.body = body;
     this.forwardedTick = performance.now();
     const { request } = this.call;
-    const { rewriteTrailers } = this.stages;
+    const { rewriteTarget, rewriteTrailers } = this.way;
     return {
       method: screened.method,
-      target: screened.target,
+      target: rewriteTarget(screened.target),
+      askedFor: screened.target,
       headers,
       body,
       contentLength: screened.body === 'length' ? screened.contentLength : null,
@@ -113,7 +119,7 @@ export class Passage implements RelayOptions, TunnelObserver {
   tunnelRequest(screened: ScreenedRequest, headers: string[]): TunnelRequest {
     this.forwardedTick = performance.now();
     const protocol = this.call.request.headers.upgrade ?? '';
-    return { method: screened.method, target: screened.target, protocol, headers };
+    return { method: screened.method, target: this.way.rewriteTarget(screened.target), protocol, headers };
   }
 
   /** An answer before the whole request was read ends the connection: the rest of the body is no next request. */
@@ -126,7 +132,7 @@ export class Passage implements RelayOptions, TunnelObserver {
   }
 
   isStarting(): boolean {
-    return !this.stages.upstream.reached;
+    return !this.way.upstream.reached;
   }
 
   /** The rest of the request cannot be read. Does nothing to an answer that is on its way already. */
@@ -166,7 +172,7 @@ export class Passage implements RelayOptions, TunnelObserver {
   }
 
   tunnelAnswered(status: number, headers: readonly string[]): string[] {
-    this.stages.upstream.markReached();
+    this.way.upstream.markReached();
     const kept = rewriteResponseHeaders(headers, this.requestId, status);
     this.tunnelHeadAt = performance.now();
     this.tunnelStatus = status;
@@ -206,6 +212,7 @@ export class Passage implements RelayOptions, TunnelObserver {
       target: this.head.target,
       httpVersion: this.head.httpVersion,
       host: this.screened?.host ?? null,
+      route: this.way.name,
       referer: headerOf(request.rawHeaders, 'referer'),
       userAgent: headerOf(request.rawHeaders, 'user-agent'),
       rawHeaders: request.rawHeaders,

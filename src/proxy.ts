@@ -1,7 +1,9 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
-import { authorize, Permit, type AllowList } from './admit/authorize.js';
-import { screen, type Problem, type ScreenedRequest, type ScreenRules } from './admit/screen.js';
+import { Permit } from './admit/authorize.js';
+import type { Choose } from './admit/routes.js';
+import { oversized, screen, type Problem, type ScreenedRequest, type ScreenRules } from './admit/screen.js';
+import { admitUnder, type Standing } from './admit/standing.js';
 import type { RequestCode } from './errors.js';
 import { takeBody, type BodyLimits } from './forward/request-body.js';
 import type { Tunnel } from './forward/tunnel.js';
@@ -16,19 +18,30 @@ import type { RewriteInput } from './rewrite/request-headers.js';
 /** The stages, built by the composition root. */
 export interface ProxyStages {
   readonly screenRules: ScreenRules;
+  readonly choose: Choose;
+  /** By the number of the route, the default first. */
+  readonly ways: readonly [Way, ...Way[]];
+  readonly observer: Observer;
+}
+
+/** The stages behind the choice: how the requests of one route go on. */
+export interface Way {
+  /** Name of the route; null for the default. */
+  readonly name: string | null;
+  /** The target as the application gets it. */
+  readonly rewriteTarget: (target: string) => string;
   readonly rewriteHeaders: (input: RewriteInput) => string[];
   readonly rewriteTrailers: (rawTrailers: readonly string[]) => string[];
   readonly upstream: Upstream;
   readonly tunnel: Tunnel;
   readonly bodyLimits: BodyLimits;
-  readonly observer: Observer;
 }
 
 /** One request as the listener hands it over. */
 export interface Call {
   readonly connection: Connection;
-  /** The allow rules that this connection's identity satisfies. */
-  readonly rules: AllowList;
+  /** Where this connection's caller stands under each route, the default first. */
+  readonly standings: readonly Standing[];
   readonly source: ForwardedSource;
   readonly request: IncomingMessage;
   /** Set when nothing of this connection may be forwarded any more. */
@@ -57,7 +70,7 @@ export function createProxy(stages: ProxyStages): Proxy {
       const relay = passage.answerOn(response);
       const admitted = admit(call, passage, stages);
       if (!admitted.ok) relay.refuse(admitted.code, admitted.detail);
-      else forward({ call, passage, relay, stages }, admitted);
+      else forward({ call, passage, relay }, admitted);
       return passage;
     },
 
@@ -70,7 +83,7 @@ export function createProxy(stages: ProxyStages): Proxy {
       // RFC 9110 §7.8 has it ignored, which is too late: Node's parser has already let go of the connection.
       if (passage.httpVersion !== '1.1') return passage.refuseOn(socket, UPGRADE_IN_1_0);
       const request = passage.tunnelRequest(admitted.screened, admitted.headers);
-      stages.tunnel.open(admitted.permit, { request, socket, early }, passage);
+      admitted.way.tunnel.open(admitted.permit, { request, socket, early }, passage);
     },
   };
 }
@@ -78,43 +91,41 @@ export function createProxy(stages: ProxyStages): Proxy {
 interface Admitted {
   readonly ok: true;
   readonly permit: Permit;
+  readonly way: Way;
   readonly screened: ScreenedRequest;
   /** As the application will see them. */
   readonly headers: string[];
 }
 
-/** Whether a request may go on, and as what: screen, authorise, strip and set, in this order, for every request. */
+/** Whether a request may go on, and as what: screen, choose, authorise, strip and set, in this order, for every request. */
 function admit(call: Call, passage: Passage, stages: ProxyStages): Admitted | Problem {
   if (call.refusal !== null) return { ok: false, ...call.refusal };
-  const { identity } = call.connection;
-  const screened = screen(passage.head, stages.screenRules, identity.tls.serverName);
+  const screened = screen(passage.head, stages.screenRules, call.connection.identity.tls.serverName);
   if (!screened.ok) return screened;
-  passage.accept(screened);
-  const permit = authorize(identity, call.rules, passage.asked(screened));
-  if (!(permit instanceof Permit)) return { ok: false, code: permit, detail: EXPLANATIONS[permit] };
-  return { ok: true, permit, screened, headers: stages.rewriteHeaders(passage.rewriteInput(screened)) };
+  const choice = stages.choose(screened.host, screened.target);
+  const way = stages.ways[choice.route] ?? stages.ways[0];
+  passage.accept(screened, way);
+  const permit = admitUnder(choice, call.standings, passage.asked(screened));
+  if (!(permit instanceof Permit)) return permit;
+  const problem = oversized(screened, way.bodyLimits.maxBody);
+  if (problem !== null) return problem;
+  return { ok: true, permit, way, screened, headers: way.rewriteHeaders(passage.rewriteInput(screened, permit)) };
 }
 
-interface Way {
+interface Exchanging {
   readonly call: Call;
   readonly passage: Passage;
   readonly relay: Relay;
-  readonly stages: ProxyStages;
 }
 
 /** Sends an admitted request to the application and lets the relay answer the caller. */
-function forward({ call, passage, relay, stages }: Way, { permit, screened, headers }: Admitted): void {
-  takeBody(call.request, screened, stages.bodyLimits, (body) => {
+function forward({ call, passage, relay }: Exchanging, { permit, way, screened, headers }: Admitted): void {
+  takeBody(call.request, screened, way.bodyLimits, (body) => {
     if (passage.isOver) return;
     const request = passage.forwardRequest(screened, headers, body);
-    relay.attach(stages.upstream.send(permit, request, relay));
+    relay.attach(way.upstream.send(permit, request, relay));
   });
 }
-
-const EXPLANATIONS = {
-  not_allowed: 'no allow rule matches this caller, method and path',
-  expired: 'the client certificate expired while its connection was open',
-} as const;
 
 const UPGRADE_IN_1_0: Problem = { ok: false, code: 'bad_request', detail: 'an Upgrade in HTTP/1.0' };
 const UPGRADE_WITH_BODY: Problem = { ok: false, code: 'bad_request', detail: 'an Upgrade with a body' };

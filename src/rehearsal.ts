@@ -1,8 +1,11 @@
 import { randomBytes, type X509Certificate } from 'node:crypto';
-import { authorize, compileAllowList, rulesFor } from './admit/authorize.js';
-import { screen } from './admit/screen.js';
-import { createRules, createTrust } from './app.js';
-import type { AllowRule, Config } from './config/config.js';
+import { authorize, compileAllowList, Permit, rulesFor } from './admit/authorize.js';
+import { compileRoutes, type Choice } from './admit/routes.js';
+import { admitUnder, isWelcome, standingsOf, type Standing } from './admit/standing.js';
+import { screen, type Problem, type ScreenedRequest } from './admit/screen.js';
+import { createRewriters, createScreenRules, createTrust } from './app.js';
+import type { AllowRule, Config, Route } from './config/config.js';
+import { configFor } from './config/routes.js';
 import type { ConnectionReason, RequestCode } from './errors.js';
 import { readPeerCertificate } from './identify/peer-certificate.js';
 import type { PeerCertificate, PeerIdentity } from './identify/peer-identity.js';
@@ -21,7 +24,7 @@ export interface AbsentCaller {
   /** Leaf first. Never empty. */
   readonly chain: readonly X509Certificate[];
   /** Null asks about the connection alone. */
-  readonly request: { readonly method: string; readonly target: string } | null;
+  readonly request: { readonly method: string; readonly target: string; readonly host?: string } | null;
   /** Milliseconds since the epoch. */
   readonly now: number;
 }
@@ -61,6 +64,14 @@ export interface RuleOutcome {
   readonly failing: readonly string[];
 }
 
+/** What one route says to the caller before it asks for anything. */
+export interface RouteOutcome {
+  /** Null for no route: what the settings say themselves. */
+  readonly name: string | null;
+  /** Null: it lets this caller in. */
+  readonly refusal: RequestCode | null;
+}
+
 /** A header as the application would see it. */
 export interface SeenHeader {
   readonly name: string;
@@ -81,6 +92,10 @@ export interface Rehearsal {
   readonly path: readonly Step[] | null;
   /** The issuer at which the search for a CA of the bundle ends. */
   readonly missing: MissingIssuer | null;
+  /** The route that the request takes, and where it leads; the settings themselves when nothing is asked for. */
+  readonly route: { readonly name: string | null; readonly upstream: string };
+  /** Empty without routes. */
+  readonly routes: readonly RouteOutcome[];
   readonly rules: readonly RuleOutcome[];
   readonly headers: readonly SeenHeader[];
   readonly omitted: readonly { readonly header: string; readonly why: string }[];
@@ -93,22 +108,65 @@ export interface Rehearsal {
 export async function rehearse(config: Config, credentials: Credentials, caller: AbsentCaller): Promise<Rehearsal> {
   const trust = createTrust({ config: withTls12(config), credentials }, randomBytes(32));
   const verdict = await verdictOf(caller, trust);
-  const identity = verdict.admitted ? verdict.identity : null;
-  const rules = identity === null ? [] : outcomes(identity, config, caller);
-  const objection = objectionTo(verdict) ?? requestObjection(identity, { config, caller, rules });
-  const { headers, omitted } =
-    identity === null || objection !== null ? NO_HEADERS : headersFor(identity, config, caller);
   const path = pathOf(caller, trust.policy, credentials);
+  const certificate = certificateOf(caller);
+  const missing = path === null ? missingIssuer(caller, trust.policy) : null;
+  const course = verdict.admitted
+    ? courseOf(verdict.identity, { config, caller, terms: trust.terms })
+    : { ...NOWHERE, objection: atConnection(verdict.refusal.reason, verdict.refusal.detail) };
+  return { certificate, path, missing, ...course, route: routeTaken(config, caller) };
+}
+
+type Course = Omit<Rehearsal, 'certificate' | 'path' | 'missing' | 'route'>;
+
+interface Circumstance {
+  readonly config: Config;
+  readonly caller: AbsentCaller;
+  readonly terms: Trust['terms'];
+}
+
+/** How it goes on with a caller who has come through the handshake. */
+function courseOf(identity: PeerIdentity, { config, caller, terms }: Circumstance): Course {
+  const standings = standingsOf(identity, terms);
+  const asked = screenedOf(caller, config);
+  const choice = chosen(asked, config);
+  // From here on only what holds for the requests of this route.
+  const own = configOf(choice, config);
+  const standing = standings[choice.route];
+  const seen = standing?.isIn === true ? standing.identity : identity;
+  const rules = outcomes(seen, own, caller);
+  const objection = welcome(standings) ?? requestObjection({ asked, choice, standings, rules, now: caller.now });
   return {
     objection,
-    verify: identity?.verify ?? null,
-    certificate: certificateOf(caller),
-    path,
-    missing: path === null ? missingIssuer(caller, trust.policy) : null,
+    verify: seen.verify,
+    routes:
+      config.routes.length === 0 ? [] : standings.map((each, index) => routeOutcome(each, config.routes[index - 1])),
     rules,
-    headers,
-    omitted,
+    ...(objection === null ? headersFor(seen, own, caller) : NO_HEADERS),
   };
+}
+
+function routeTaken(config: Config, caller: AbsentCaller): Rehearsal['route'] {
+  const choice = chosen(screenedOf(caller, config), config);
+  const name = config.routes[choice.route - 1]?.name ?? null;
+  return { name, upstream: configOf(choice, config).upstream.url };
+}
+
+function chosen(asked: ScreenedRequest | Problem | null, { routes }: Config): Choice {
+  return asked?.ok === true ? compileRoutes(routes)(asked.host, asked.target) : SETTINGS_ALONE;
+}
+
+function configOf({ route }: Choice, config: Config): Config {
+  const own = config.routes[route - 1];
+  return own === undefined ? config : configFor(config, own);
+}
+
+const SETTINGS_ALONE: Choice = { route: 0, held: [0] };
+
+function routeOutcome(standing: Standing, route: Route | undefined): RouteOutcome {
+  const name = route?.name ?? null;
+  if (!standing.isIn) return { name, refusal: standing.problem.code };
+  return { name, refusal: standing.rules?.length === 0 ? 'not_allowed' : null };
 }
 
 /** TLS 1.3 would hide the certificate from us. No setting that decides about a chain is touched. */
@@ -123,14 +181,19 @@ function withTls12(config: Config): Config {
   return { ...config, tls };
 }
 
-async function verdictOf(caller: AbsentCaller, { tls, policy }: Trust): Promise<Verdict> {
+/** A verdict, or what a handshake fails at before there is one. */
+type Outcome =
+  | Verdict
+  | { readonly admitted: false; readonly refusal: { readonly reason: ConnectionReason; readonly detail: string } };
+
+async function verdictOf(caller: AbsentCaller, { tls, policy }: Trust): Promise<Outcome> {
   let peer: PeerVerification;
   try {
     peer = await presented(caller, tls);
   } catch (error) {
     const { reason, message } = error as Error & { reason?: string };
     const refusal = { reason: explainHandshakeError(error as Error), detail: reason ?? message };
-    return { admitted: false, refusal, certificate: null };
+    return { admitted: false, refusal };
   }
   return judge({ peer, tls: ONE.tls, now: caller.now }, policy);
 }
@@ -187,8 +250,9 @@ function issuerOf({ raw, issuer }: X509Certificate): string {
   }
 }
 
-function objectionTo(verdict: Verdict): Objection | null {
-  return verdict.admitted ? null : atConnection(verdict.refusal.reason, verdict.refusal.detail);
+/** Null when some route is for this caller. */
+function welcome(standings: readonly Standing[]): Objection | null {
+  return isWelcome(standings) ? null : atConnection('not_allowed', 'no allow rule matches this caller');
 }
 
 function atConnection(reason: ConnectionReason, detail: string): Objection {
@@ -198,23 +262,33 @@ function atConnection(reason: ConnectionReason, detail: string): Objection {
 }
 
 interface Matter {
-  readonly config: Config;
-  readonly caller: AbsentCaller;
+  readonly asked: ScreenedRequest | Problem | null;
+  readonly choice: Choice;
+  readonly standings: readonly Standing[];
   readonly rules: readonly RuleOutcome[];
+  readonly now: number;
 }
 
-function requestObjection(identity: PeerIdentity | null, { config, caller, rules }: Matter): Objection | null {
-  if (identity === null) return null;
-  const list = rulesFor(identity, compileAllowList(config.clientCert.allow));
-  if (list?.length === 0) return atConnection('not_allowed', 'no allow rule matches this caller');
-  if (caller.request === null) return null;
-  const screened = screen(headOf(config, caller.request), createRules(config).screenRules, null);
-  if (!screened.ok) return atRequest(screened.code, screened.detail);
-  const permit = authorize(identity, list, { ...caller.request, target: screened.target, now: caller.now });
-  if (typeof permit !== 'string') return null;
+function requestObjection({ asked, choice, standings, rules, now }: Matter): Objection | null {
+  if (asked === null) return standingObjection(standings[choice.route]);
+  if (!asked.ok) return atRequest(asked.code, asked.detail);
+  const permit = admitUnder(choice, standings, { method: asked.method, target: asked.target, now });
+  if (permit instanceof Permit) return null;
   const who = rules.filter(({ failing }) => !failing.some(isAboutCaller)).map(({ number }) => number);
-  const detail = permit === 'expired' ? 'certificate has expired' : `rule ${who.join(', ')} is for other requests`;
-  return atRequest(permit, detail);
+  if (permit.code === 'expired') return atRequest('expired', 'certificate has expired');
+  const isForOthers = permit.code === 'not_allowed' && choice.held.length === 1 && who.length > 0;
+  return atRequest(permit.code, isForOthers ? `rule ${who.join(', ')} is for other requests` : permit.detail);
+}
+
+/** Somebody may be let in for other routes alone. */
+function standingObjection(standing: Standing | undefined): Objection | null {
+  if (standing === undefined || (standing.isIn && standing.rules?.length !== 0)) return null;
+  if (!standing.isIn) return atRequest(standing.problem.code, standing.problem.detail);
+  return atRequest('not_allowed', 'no allow rule matches this caller');
+}
+
+function screenedOf({ request }: AbsentCaller, config: Config): ScreenedRequest | Problem | null {
+  return request === null ? null : screen(headOf(config, request), createScreenRules(config), null);
 }
 
 function atRequest(reason: RequestCode, detail: string): Objection {
@@ -257,6 +331,7 @@ type Circumstances = typeof ONE | typeof OTHER;
 
 type Headers = Pick<Rehearsal, 'headers' | 'omitted'>;
 const NO_HEADERS: Headers = { headers: [], omitted: [] };
+const NOWHERE = { verify: null, routes: [], rules: [], ...NO_HEADERS } as const;
 
 function headersFor(identity: PeerIdentity, config: Config, { now }: AbsentCaller): Headers {
   const omitted = new Map<string, string>();
@@ -264,7 +339,7 @@ function headersFor(identity: PeerIdentity, config: Config, { now }: AbsentCalle
     ...config.identity,
     onOmitted: (header, _attribute, why) => omitted.set(header, why),
   });
-  const { rewriteHeaders } = createRules(config);
+  const { rewriteHeaders } = createRewriters(config);
   const seenUnder = ({ tls, remoteAddress, port, text }: Circumstances): string[] =>
     rewriteHeaders({
       rawHeaders: ['Host', text],
@@ -293,6 +368,6 @@ function textHeaders({ forwarded }: Config): ReadonlySet<string> {
   return new Set(texts.map(([name]) => name.toLowerCase()));
 }
 
-function headOf({ listen }: Config, { method, target }: { readonly method: string; readonly target: string }) {
-  return { method, target, httpVersion: '1.1', rawHeaders: ['Host', listen.serverNames[0] ?? 'localhost'] };
+function headOf({ listen }: Config, { method, target, host }: NonNullable<AbsentCaller['request']>) {
+  return { method, target, httpVersion: '1.1', rawHeaders: ['Host', host ?? listen.serverNames[0] ?? 'localhost'] };
 }

@@ -16,6 +16,7 @@ describe('an access record in JSON', () => {
       path: '/im?SdkAppid=1&Sign=***',
       httpVersion: '1.1',
       host: 'im.example.com',
+      route: null,
       status: 200,
       code: null,
       detail: null,

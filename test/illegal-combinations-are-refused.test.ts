@@ -117,7 +117,6 @@ describe('refused:', () => {
       'callback.kind': 'tencent-im',
       'callback.sdkAppIds': '[1400000000]',
       'callback.onFailure.commands': '{"a":"deny"}',
-      routes: '[{"path":"/","verify":"off"}]',
       'callback.sign.tokenFiles': '[[]]',
     };
     for (const [name, value] of Object.entries(values)) {

@@ -1,6 +1,6 @@
 import type { X509Certificate } from 'node:crypto';
 import type { AddressInfo } from 'node:net';
-import type { Config } from '../config/config.js';
+import type { Config, Route } from '../config/config.js';
 import type { AnchorUse } from '../observe/anchors.js';
 import type { SeenCaller } from '../observe/callers.js';
 import type { Interval } from '../observe/recent.js';
@@ -34,7 +34,7 @@ export interface StatusParts {
 /** The answer to `GET /status`, which operators' scripts read: what is there stays there under its name. */
 export function describeStatus(parts: StatusParts): object {
   const { trust, address, adminAddress, callers, anchors } = parts;
-  const { clientCert, serverCertificate, cas, crls } = trust;
+  const { clientCert, routes, serverCertificate, cas, crls } = trust;
   return {
     version: parts.version,
     phase: parts.phase,
@@ -47,6 +47,7 @@ export function describeStatus(parts: StatusParts): object {
     tunnels: parts.tunnels,
     upstream: parts.upstream,
     clientCert,
+    routes,
     reloads: parts.reloads.map(({ at, ...outcome }) => ({ at: isoDate(at), ...outcome })),
     serverCertificate,
     // Null for an intermediate: who comes by it is counted under its root.
@@ -62,15 +63,17 @@ export function describeStatus(parts: StatusParts): object {
 /** What of the settings and files in force is shown. Of equal ones it is equal in every process. */
 export interface TrustDescription {
   readonly clientCert: { readonly verify: string; readonly allowRules: number };
+  readonly routes: readonly object[];
   readonly serverCertificate: object;
   readonly cas: readonly { readonly sha256: string }[];
   readonly crls: readonly object[];
 }
 
-export function describeTrust({ clientCert }: Config, credentials: Credentials): TrustDescription {
+export function describeTrust({ clientCert, routes }: Config, credentials: Credentials): TrustDescription {
   const { verify, allow } = clientCert;
   return {
     clientCert: { verify, allowRules: allow.length },
+    routes: routes.map(describeRoute),
     serverCertificate: describeServerCertificate(credentials),
     cas: credentials.cas.map(describeCa),
     crls: credentials.crls.map(({ file, issuer, thisUpdate, nextUpdate }) => ({
@@ -80,6 +83,10 @@ export function describeTrust({ clientCert }: Config, credentials: Credentials):
       nextUpdate: nextUpdate === null ? null : isoDate(nextUpdate),
     })),
   };
+}
+
+function describeRoute({ name, clientCert: { verify, allow }, upstream: { url } }: Route) {
+  return { name, verify, allowRules: allow.length, upstream: url };
 }
 
 function describeServerCertificate({ serverCertificate, serverSubject }: Credentials) {

@@ -73,7 +73,8 @@ function matchesAny(rules: readonly CompiledRule[], { method, target }: Asked): 
   });
 }
 
-function pathOf(target: string): string {
+/** The path of a target, as written. */
+export function pathOf(target: string): string {
   const query = target.indexOf('?');
   return query === -1 ? target : target.slice(0, query);
 }
@@ -83,7 +84,7 @@ function pathOf(target: string): string {
  * parameters that some servers drop, control characters, broken escapes, and text that some decode to a separator)
  * satisfies no path condition: `/im/..%2fadmin` must not pass a rule for `/im/*`.
  */
-function isAmbiguousPath(path: string): boolean {
+export function isAmbiguousPath(path: string): boolean {
   if (AMBIGUOUS_AS_WRITTEN.test(path)) return true;
   return path.includes('%') && (AMBIGUOUS_ESCAPE.test(path) || holdsAmbiguousText(path));
 }

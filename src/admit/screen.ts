@@ -16,8 +16,6 @@ export interface ScreenRules {
   readonly underscores: 'drop' | 'reject' | 'keep';
   /** Bytes. */
   readonly maxHead: number;
-  /** Bytes; 0 means no limit. */
-  readonly maxBody: number;
 }
 
 /** A request that has exactly one meaning. */
@@ -68,10 +66,13 @@ export function screen(head: RequestHead, rules: ScreenRules, serverName: string
   if (fault !== null) return bad(fault);
   const framing = readFraming(head, fields);
   if ('code' in framing) return framing;
-  if (rules.maxBody > 0 && framing.contentLength > rules.maxBody) {
-    return problem('body_too_large', `${framing.contentLength} bytes announced, ${rules.maxBody} allowed`);
-  }
   return misdirected(fields.host, rules.serverNames, serverName) ?? screened({ head, target, fields, framing });
+}
+
+/** Asked when the route is known: each may have a limit of its own. @param maxBody bytes; 0 means no limit */
+export function oversized({ contentLength }: ScreenedRequest, maxBody: number): Problem | null {
+  if (maxBody === 0 || contentLength <= maxBody) return null;
+  return problem('body_too_large', `${contentLength} bytes announced, ${maxBody} allowed`);
 }
 
 interface Fields {
@@ -261,7 +262,8 @@ function misdirected(host: string, names: readonly string[], serverName: string 
   return null;
 }
 
-function hostName(host: string): string {
+/** The name in a Host: lower case, without port and the dot of the root. */
+export function hostName(host: string): string {
   const bracket = host.indexOf(']');
   const colon = host.indexOf(':', bracket + 1);
   const name = (colon === -1 ? host : host.slice(0, colon)).toLowerCase();

@@ -18,10 +18,10 @@ export async function checkUpstream({ upstream }: Config): Promise<Finding[]> {
   ];
 }
 
-/** Null for a directory of files, which nobody connects to. */
+/** Null for what nobody connects to: a directory, an answer. */
 function optionsOf(address: UpstreamAddress): NetConnectOpts | null {
-  if (address.kind === 'file') return null;
-  return address.kind === 'unix' ? { path: address.path } : { host: address.host, port: address.port };
+  if (address.kind === 'tcp') return { host: address.host, port: address.port };
+  return address.kind === 'unix' ? { path: address.path } : null;
 }
 
 /** @returns why not, or null */

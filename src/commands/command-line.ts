@@ -34,7 +34,7 @@ ${SETTINGS_HELP}`,
   },
   explain: {
     summary: 'say whether a certificate gets in, why not, and what the application sees of it',
-    usage: `Usage: mtls-sidecar explain --client FILE [--chain FILE] [--method POST] [--path /x] [--json] [--config FILE]
+    usage: `Usage: mtls-sidecar explain --client FILE [--chain FILE] [--method POST] [--path /x] [--host NAME] [--json] [--config FILE]
        mtls-sidecar explain --url https://HOST[:PORT] [--client FILE --key FILE] [--ca FILE] [--chain FILE] …
 
 The first asks OpenSSL with the settings and files here, and needs no key. The second calls a running sidecar, sends one
@@ -43,6 +43,7 @@ real request, and says which step failed. Exit code 0: admitted, 1: refused.
   --client FILE            certificate of the caller, with or without its intermediates
   --chain FILE             more intermediates
   --method, --path         also judge this request (with --url: send it; default GET /)
+  --host NAME              its Host, where routes go by it; default: the first of listen.serverNames
   --key FILE               private key of the caller
   --ca FILE                whom to trust with the server certificate; default: the public roots
   --json                   the answer as JSON

@@ -6,7 +6,7 @@ import { date } from './findings.js';
 
 /** What `explain --json` prints without `--url`. Names stay; new ones may come. */
 export function rehearsalAsJson(rehearsal: Rehearsal, { clientCert }: Config): unknown {
-  const { objection, verify, certificate, path, missing, rules, headers, omitted } = rehearsal;
+  const { objection, verify, certificate, path, missing, route, routes, rules, headers, omitted } = rehearsal;
   return {
     admitted: objection === null,
     stage: objection?.stage ?? null,
@@ -19,6 +19,9 @@ export function rehearsalAsJson(rehearsal: Rehearsal, { clientCert }: Config): u
     intermediates: path === null ? null : intermediatesOf(path),
     intermediatesAllowed: clientCert.depth,
     missingIssuer: missing,
+    route: route.name,
+    upstream: route.upstream,
+    routes,
     rules,
     headers,
     omitted,
@@ -37,6 +40,7 @@ export function rehearsalAsText(rehearsal: Rehearsal, config: Config): string[] 
     ...(certificate === null ? ['  certificate cannot be read'] : certificateLines(certificate)),
     ...(verify === null ? [] : [`  verify      ${verify}`]),
     ...pathLines(rehearsal, config),
+    ...routeLines(rehearsal),
     ...ruleLines(rehearsal, config),
     ...headerLines(rehearsal),
     '',
@@ -66,8 +70,9 @@ function intermediatesOf(path: readonly unknown[]): number {
   return Math.max(0, path.length - 1);
 }
 
-function pathLines({ path, missing }: Rehearsal, { clientCert }: Config): string[] {
-  if (clientCert.verify === 'off') return ['  chain       is not asked for: clientCert.verify is off'];
+function pathLines({ path, missing, routes }: Rehearsal, { clientCert }: Config): string[] {
+  if (clientCert.verify === 'off' && routes.length === 0)
+    return ['  chain       is not asked for: clientCert.verify is off'];
   if (path !== null) {
     const steps = path.map(({ subject, file }) => `    ${subject}  (${file ?? 'brought by the caller'})`);
     const count = `${intermediatesOf(path)} intermediates, clientCert.depth allows ${clientCert.depth}`;
@@ -78,8 +83,22 @@ function pathLines({ path, missing }: Rehearsal, { clientCert }: Config): string
   return [`  chain       ends: neither the caller nor clientCert.ca has ${missing.subject}${namesake}`];
 }
 
-function ruleLines({ rules, verify }: Rehearsal, { clientCert }: Config): string[] {
-  if (clientCert.allow.length === 0) return ['  allow       no rules: every certificate under the CA'];
+/** Which route the request takes, and what the others would say. */
+function routeLines({ route, routes }: Rehearsal): string[] {
+  if (routes.length === 0) return [];
+  return [
+    `  route       ${route.name ?? 'none'}, to ${route.upstream}`,
+    ...routes.map(
+      ({ name, refusal }) =>
+        `    ${name ?? '(no route)'}  ${refusal === null ? 'lets this caller in' : `refuses: ${refusal}`}`,
+    ),
+  ];
+}
+
+function ruleLines({ rules, verify, route }: Rehearsal, { clientCert, routes }: Config): string[] {
+  const own = routes.find(({ name }) => name === route.name)?.clientCert ?? clientCert;
+  if (own.verify === 'off') return ['  allow       everybody: nobody is asked for a certificate'];
+  if (own.allow.length === 0) return ['  allow       no rules: every certificate under the CA'];
   if (verify === null && rules.length === 0) return [];
   return rules.map((outcome) => `  rule ${String(outcome.number).padEnd(6)} ${ruleWords(outcome)}`);
 }

@@ -2,7 +2,7 @@ import { parseArguments } from '../config/arguments.js';
 import { loadConfigWithSources } from '../config/load.js';
 import type { LoadedConfig } from '../config/load.js';
 import { UsageError } from '../errors.js';
-import { rehearse } from '../rehearsal.js';
+import { rehearse, type AbsentCaller } from '../rehearsal.js';
 import { loadCredentials } from '../trust/credentials.js';
 import type { Credentials } from '../trust/credentials.js';
 import { readCertificates, readPrivateKey } from '../trust/presented-files.js';
@@ -15,7 +15,7 @@ import { takeOptions } from './own-options.js';
 import { printable, printableJson } from './printable.js';
 import { withSources } from './with-sources.js';
 
-const NAMES = ['client', 'chain', 'method', 'path', 'url', 'key', 'ca'] as const;
+const NAMES = ['client', 'chain', 'method', 'path', 'host', 'url', 'key', 'ca'] as const;
 type Name = (typeof NAMES)[number];
 type Values = Readonly<Partial<Record<Name, string>>>;
 
@@ -70,6 +70,7 @@ async function online(url: string, values: Values, rest: readonly string[]): Pro
   if (stray !== undefined) {
     throw new UsageError(`${JSON.stringify(stray)}: with --url the settings are those of the running sidecar`);
   }
+  if (values.host !== undefined) throw new UsageError('--host is of use without --url alone');
   if ((values.client === undefined) !== (values.key === undefined)) {
     throw new UsageError('--url needs --client and --key, or neither to call without a certificate');
   }
@@ -104,12 +105,12 @@ function originOf(text: string): Pick<Question, 'host' | 'port'> {
   return { host: url.hostname.replace(/^\[|\]$/g, ''), port: url.port === '' ? 443 : Number(url.port) };
 }
 
-function requestOf({ method, path }: Values): Question['request'] | null {
-  if (method === undefined && path === undefined) return null;
+function requestOf({ method, path, host }: Values): AbsentCaller['request'] {
+  if (method === undefined && path === undefined && host === undefined) return null;
   if (path !== undefined && !/^\/[!-~]*$/.test(path))
     throw new UsageError('--path must begin with / and be plain ASCII');
   if (method !== undefined && !/^[A-Z][A-Z-]*$/.test(method)) {
     throw new UsageError('--method must be an upper-case word such as POST');
   }
-  return { method: method ?? 'GET', target: path ?? '/' };
+  return { method: method ?? 'GET', target: path ?? '/', ...(host === undefined ? {} : { host }) };
 }

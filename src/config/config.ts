@@ -61,8 +61,32 @@ export type NetworkAddress =
   | { readonly kind: 'tcp'; readonly host: string; readonly port: number }
   | { readonly kind: 'unix'; readonly path: string };
 
-/** A program to speak to, or a directory of files to send. */
-export type UpstreamAddress = NetworkAddress | { readonly kind: 'file'; readonly path: string };
+/** An answer that needs no application. */
+export interface FixedAnswer {
+  readonly status: number;
+  readonly body: string;
+  readonly contentType: string;
+  /** Of a redirect: a URL, or a path, with `$host` and `$request_uri`; null without. */
+  readonly location: string | null;
+}
+
+/** A program to speak to, a directory of files to send, or what a route answers by itself. */
+export type UpstreamAddress =
+  | NetworkAddress
+  | { readonly kind: 'file'; readonly path: string }
+  | { readonly kind: 'answer'; readonly answer: FixedAnswer };
+
+/** One entry of `routes`: which requests it is for, and the settings as they are for these. */
+export interface Route extends Pick<Config, 'clientCert' | 'upstream' | 'limits' | 'forwarded'> {
+  /** Host and path as written, for people and labels: `/admin/*`, `b.example/im`. No two are the same. */
+  readonly name: string;
+  /** Lower case; empty means every host. */
+  readonly hosts: readonly string[];
+  /** Exact, or the beginning of a path and a star. */
+  readonly path: string;
+  /** What the application gets in place of the path up to the star; null: the path goes on as it is. */
+  readonly replaceWith: string | null;
+}
 
 export interface Config {
   /** The file the settings came from, or null when there was none. */
@@ -162,4 +186,5 @@ export interface Config {
     readonly escape: 'default' | 'json' | 'none';
     readonly pretty: boolean;
   };
+  readonly routes: readonly Route[];
 }

@@ -2,8 +2,10 @@ import { isIP } from 'node:net';
 import ipaddr from 'ipaddr.js';
 import { ATTRIBUTES } from './config.js';
 import { parseAllowRules } from './allow-rules.js';
+import { parseRoutes } from './routes.js';
 import { parseTemplate } from '../nginx/log-template.js';
 import { ALLOWED_FACTS, isFact } from '../rewrite/request-facts.js';
+import { SETTINGS } from './schema.js';
 import { didYouMean } from './suggest.js';
 import { ALLOWED, parseUpstream } from './upstream.js';
 import { parseStructure } from './yaml-source.js';
@@ -273,6 +275,21 @@ const allowRules: Format = {
   parse: (raw) => parseAllowRules(raw),
 };
 
+const routes: Format = {
+  allowed: () => 'a list of routes such as [{path: /healthz, verify: off, return: 200}]',
+  fromText: parseStructure,
+  parse: (raw) => parseRoutes(raw, { hosts: (value) => hostNames.parse(value, NO_OPTIONS), setting: parseSetting }),
+};
+
+const NO_OPTIONS: FormatOptions = { default: null };
+
+function parseSetting(name: string, value: unknown): unknown {
+  const setting = SETTINGS.get(name);
+  if (setting === undefined) throw new Error('is unknown');
+  const format: Format = FORMATS[setting.format];
+  return format.parse(value, setting);
+}
+
 /** A name that is fixed for a later version. To take it and do nothing could leave open what its user believes shut. */
 const unavailable: Format = {
   allowed: (options) => `${JSON.stringify(plain(options.default))} (anything else is not available in this version)`,
@@ -312,6 +329,7 @@ export const FORMATS = {
   'file-names': fileNames,
   'log-template': logTemplate,
   'allow-rules': allowRules,
+  routes,
   unavailable,
 } as const satisfies Record<string, Format>;
 export type FormatName = keyof typeof FORMATS;

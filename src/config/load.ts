@@ -5,7 +5,8 @@ import { FORMATS } from './formats.js';
 import type { CaSource, Format } from './formats.js';
 import { nginxLayer } from './nginx-conf.js';
 import type { NginxInput } from './nginx-conf.js';
-import { RULES } from './rules.js';
+import { routeOf, configFor, type WrittenRoute } from './routes.js';
+import { ROUTE_RULES, RULES, type Rule } from './rules.js';
 import { SCHEMA, SETTINGS } from './schema.js';
 import { environmentLayer, fileLayer, flagLayer } from './sources.js';
 import type { Environment, Given, Layer } from './sources.js';
@@ -97,14 +98,16 @@ function assemble(
   }
   // Their names are fixed, but nothing of this version reads them.
   delete values['callback'];
-  delete values['routes'];
   const settings = values as unknown as Config;
-  return {
+  const whole: Config = {
     ...settings,
     file: file === null ? null : resolve(file),
     clientCert: { ...settings.clientCert, ...effectiveCas(settings.clientCert.ca as unknown as CaSource[]) },
     upstream: { ...settings.upstream, address: parseUpstream(settings.upstream.url) },
+    routes: [],
   };
+  const written = settings.routes as unknown as WrittenRoute[];
+  return { ...whole, routes: written.map((route) => routeOf(route, whole)) };
 }
 
 function effectiveTls(tls: Config['tls']): Config['tls'] {
@@ -149,12 +152,28 @@ function brokenRules(
   given: ReadonlyMap<string, Given>,
   malformed: ReadonlyMap<string, string>,
 ): string[] {
-  return RULES.filter(({ about }) => !about.some((name) => malformed.has(name))).flatMap((rule) => {
+  const applicable = RULES.filter(({ about }) => !about.some((name) => malformed.has(name)));
+  const problems = applicable.flatMap((rule) => {
     const message = rule.problem(config);
     if (message === null) return [];
     const others = rule.about.slice(1).filter((name) => given.has(name));
     const because = others.length > 0 ? ` [${others.map((name) => describe(name, given)).join(', ')}]` : '';
     return [`${describe(rule.about[0] ?? '', given)}: ${message}${because}`];
+  });
+  return malformed.has('routes') ? problems : [...problems, ...brokenInRoutes(config, given, applicable)];
+}
+
+/** What holds for the settings holds for those of a route; what is wrong with both is said once. */
+function brokenInRoutes(config: Config, given: ReadonlyMap<string, Given>, applicable: readonly Rule[]): string[] {
+  return config.routes.flatMap((route, index) => {
+    const where = `${describe('routes', given)}: route ${index + 1} (${JSON.stringify(route.name)})`;
+    const own = configFor(config, route);
+    const inherited = applicable.flatMap((rule) => {
+      const message = rule.problem(own);
+      return message === null || rule.problem(config) === message ? [] : [`${where}: ${rule.about[0]} ${message}`];
+    });
+    const others = ROUTE_RULES.flatMap((rule) => rule.problem(route, config) ?? []);
+    return [...inherited, ...others.map((message) => `${where}: ${message}`)];
   });
 }
 

@@ -1,4 +1,4 @@
-import type { Config, TlsVersion } from './config.js';
+import type { Config, Route, TlsVersion } from './config.js';
 import { conflictingHeaders, namesTaken } from '../rewrite/identity-headers.js';
 import { SETTINGS } from './schema.js';
 import { isLoopback } from './upstream.js';
@@ -141,6 +141,30 @@ export const RULES: readonly Rule[] = [
       admin.port !== null && admin.port !== 0 && admin.port === listen.port && overlap(admin.host, listen.host)
         ? 'must differ from listen.port'
         : null,
+  },
+];
+
+/** Something that a route must not say. */
+export interface RouteRule {
+  /** A sentence about the route, or null when all is well. */
+  problem(route: Route, config: Config): string | null;
+}
+
+/** What no rule about settings says, since it is about the choice of requests. */
+export const ROUTE_RULES: readonly RouteRule[] = [
+  {
+    problem: ({ upstream: { address }, hosts }, { listen }) =>
+      address.kind === 'answer' &&
+      address.answer.location?.includes('$host') === true &&
+      hosts.length + listen.serverNames.length === 0
+        ? 'return with $host needs host or listen.serverNames: callers could choose any other name'
+        : null,
+  },
+  {
+    problem({ hosts }: Route, { listen: { serverNames } }: Config): string | null {
+      const others = hosts.filter((host) => serverNames.length > 0 && !serverNames.includes(host));
+      return others.length > 0 ? `host ${others.join(', ')} is not among listen.serverNames: it gets 421` : null;
+    },
   },
 ];
 

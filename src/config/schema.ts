@@ -187,7 +187,7 @@ export const SCHEMA = {
       maxAge: setting('unavailable', '24h', 'How long a callback waits for delivery'),
     },
   },
-  routes: setting('unavailable', [], 'Rules by path'),
+  routes: setting('routes', [], 'Other settings for some paths or hosts: see docs/routes.md', { sensitive: true }),
 } as const satisfies Section;
 
 /** Every setting by its full name (`tls.minVersion`), in the order of the schema. */

@@ -7,8 +7,13 @@ export function connectOptions(upstream: UpstreamAddress): NetConnectOpts {
   return address.kind === 'unix' ? { path: address.path } : { host: address.host, port: address.port };
 }
 
-/** Of a directory nobody asks for a connection: `Upstream` and `Tunnel` have turned aside before. */
+/** Whether somebody listens there. */
+export function isProgram({ kind }: UpstreamAddress): boolean {
+  return kind === 'tcp' || kind === 'unix';
+}
+
+/** Of what is no program nobody asks for a connection: `Upstream` and `Tunnel` have turned aside before. */
 export function networkAddress(upstream: UpstreamAddress): NetworkAddress {
-  if (upstream.kind === 'file') throw new Error('a directory takes no connections');
-  return upstream;
+  if (upstream.kind === 'tcp' || upstream.kind === 'unix') return upstream;
+  throw new Error(`${upstream.kind} takes no connections`);
 }

@@ -6,6 +6,8 @@ export interface ForwardRequest {
   readonly method: string;
   /** Origin form, or `*`. */
   readonly target: string;
+  /** Set where a route has replaced its beginning: what the caller would have to ask for again. */
+  readonly askedFor?: string;
   /** Flat list, Host included, without framing and connection headers. */
   readonly headers: readonly string[];
   readonly body: Buffer | Readable | null;

@@ -44,15 +44,15 @@ export class StaticFiles {
 
   private async answer(request: ForwardRequest, exchange: FileExchange): Promise<void> {
     if (request.method !== 'GET' && request.method !== 'HEAD') return exchange.refuse(405, { Allow: 'GET, HEAD' });
-    const found = await this.find(request.target).catch(refusalFor);
+    const found = await this.find(request).catch(refusalFor);
     if (found.kind === 'file') exchange.sendFile(found.root, found.path);
     else if (found.kind === 'redirect') exchange.refuse(301, { Location: found.location });
     else exchange.refuse(found.status);
   }
 
   /** @throws Node's error when something on the way cannot be read */
-  private async find(target: string): Promise<Found> {
-    const { path, query } = split(target);
+  private async find({ target, askedFor }: ForwardRequest): Promise<Found> {
+    const { path } = split(target);
     const names = namesIn(path);
     if (names === null) return { kind: 'refusal', status: 400 };
     if (names.some((name) => name.startsWith('.'))) return NOT_FOUND;
@@ -62,7 +62,7 @@ export class StaticFiles {
     const stats = await stat(real);
     if (stats.isDirectory()) {
       if (path.endsWith('/')) return this.findIndex(root, real);
-      return { kind: 'redirect', location: `/${names.map(encodeURIComponent).join('/')}/${query}` };
+      return { kind: 'redirect', location: withSlash(askedFor ?? target) };
     }
     // Reading a FIFO or a device could wait for ever.
     if (!stats.isFile() || path.endsWith('/')) return NOT_FOUND;
@@ -110,6 +110,11 @@ function namesIn(path: string): string[] | null {
   } catch {
     return null;
   }
+}
+
+function withSlash(target: string): string {
+  const { path, query } = split(target);
+  return `/${(namesIn(path) ?? []).map(encodeURIComponent).join('/')}/${query}`;
 }
 
 function isWithin(path: string, root: string): boolean {

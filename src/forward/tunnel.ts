@@ -6,7 +6,7 @@ import type { Permit } from '../admit/authorize.js';
 import type { Config } from '../config/config.js';
 import { ProxyError } from '../errors.js';
 import { headText } from '../rewrite/flat-headers.js';
-import { networkAddress } from './address.js';
+import { isProgram, networkAddress } from './address.js';
 import { upstreamError } from './upstream-errors.js';
 
 /** An admitted Upgrade request. */
@@ -104,7 +104,7 @@ class TunnelAttempt {
     // Header bytes are not text; http-proxy writes them as a string.
     socket.setDefaultEncoding('latin1');
     if (carriesRequests(request.protocol)) return this.refuse(anotherHttp(request.protocol));
-    if (this.settings.upstream.address.kind === 'file') return this.refuse(noTunnelToFiles());
+    if (!isProgram(this.settings.upstream.address)) return this.refuse(noTunnelHere());
     const proxy = createForwarder(this.settings.upstream);
     proxy.on('proxyReqWs', (outgoing) => this.onOutgoing(outgoing));
     proxy.on('open', (upstreamSocket) => this.onOpen(upstreamSocket));
@@ -279,8 +279,8 @@ function anotherHttp(protocol: string): ProxyError {
   return new ProxyError('bad_request', 'downstream', 'forward', `an Upgrade to ${protocol}, which carries requests`);
 }
 
-function noTunnelToFiles(): ProxyError {
-  return new ProxyError('bad_request', 'downstream', 'forward', 'an Upgrade, where only files are served');
+function noTunnelHere(): ProxyError {
+  return new ProxyError('bad_request', 'downstream', 'forward', 'an Upgrade, where no program is asked');
 }
 
 /** Whether an answer has no body, whatever its headers say (RFC 9112 §6.3). */

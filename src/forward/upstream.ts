@@ -5,6 +5,7 @@ import { ProxyError } from '../errors.js';
 import { connectOptions } from './address.js';
 import { Clock } from './clock.js';
 import type { AnswerSink, Exchange, ForwardRequest, PoolNumbers } from './exchange.js';
+import { FixedAnswers } from './fixed-answer.js';
 import { Http1Exchange } from './http1-exchange.js';
 import { StaticFiles } from './static-files.js';
 import { UpstreamConnection, type ConnectionPool } from './upstream-connection.js';
@@ -28,18 +29,24 @@ export class Upstream implements ConnectionPool {
   private connected = 0;
   private busy = 0;
   private wasReached = false;
-  /** In place of the pool when the application is a directory. */
-  private readonly files: StaticFiles | null;
+  /** In place of the pool when there is no program to ask. */
+  private readonly own: StaticFiles | FixedAnswers | null;
 
   constructor(readonly settings: Config['upstream']) {
     const { address, index } = settings;
-    this.files = address.kind === 'file' ? new StaticFiles(address.path, index) : null;
+    if (address.kind === 'file') this.own = new StaticFiles(address.path, index);
+    else this.own = address.kind === 'answer' ? new FixedAnswers(address.answer) : null;
     this.clock = new Clock(tickFor(settings), () => this.checkDeadlines());
   }
 
   /** Whether the application has ever accepted a connection. Before that it is starting, not broken. */
   get reached(): boolean {
-    return this.wasReached || this.files !== null;
+    return this.wasReached || this.own !== null;
+  }
+
+  /** Whether nothing is asked, since a route answers by itself. */
+  get isAnswer(): boolean {
+    return this.settings.address.kind === 'answer';
   }
 
   numbers(): PoolNumbers {
@@ -48,7 +55,7 @@ export class Upstream implements ConnectionPool {
 
   /** Sends one admitted request. `sink` hears of it later, never before this returns. */
   send(permit: Permit, request: ForwardRequest, sink: AnswerSink): Exchange {
-    if (this.files !== null) return this.files.send(permit, request, sink);
+    if (this.own !== null) return this.own.send(permit, request, sink);
     const exchange = new Http1Exchange(this, request, sink);
     this.enter(exchange, sink);
     return exchange;
@@ -127,7 +134,7 @@ export class Upstream implements ConnectionPool {
 
   /** Whether the application accepts connections right now. Sends nothing. */
   probe(): Promise<boolean> {
-    if (this.files !== null) return this.files.probe();
+    if (this.own !== null) return this.own.probe();
     return new Promise((resolve) => {
       const socket = connect(connectOptions(this.settings.address));
       const finish = (answers: boolean): void => {

@@ -1,3 +1,5 @@
+import type { CertificateFault } from '../errors.js';
+
 /** One subjectAltName entry that rules and headers understand; every other kind is kept as `other`. */
 export interface SubjectAltName {
   readonly type: 'dns' | 'uri' | 'email' | 'ip' | 'other';
@@ -35,10 +37,19 @@ export interface PeerCertificate {
 /** OpenSSL's answer about the certificate in nginx's words (`$ssl_client_verify`). */
 export type Verify = 'SUCCESS' | 'NONE' | `FAILED:${string}`;
 
+/** Why a caller is not verified. */
+export interface Fault {
+  readonly reason: CertificateFault;
+  /** OpenSSL's text, or ours; for the log only. */
+  readonly detail: string;
+}
+
 /** Who is on the other end of one connection. Made once, by `listen`, after the verdict; immutable. */
 export interface PeerIdentity {
   readonly verify: Verify;
-  /** The leaf; null when none was presented (only with `optional` and `off`). */
+  /** Null for a verified caller. Set for one who is let in all the same: some route asks for less. */
+  readonly fault: Fault | null;
+  /** The leaf; null when none was presented, or when it is worth nothing to any route. */
   readonly certificate: PeerCertificate | null;
   /** DER of the issuers that lead from the leaf to the trust anchor, leaf excluded, in TLS order. */
   readonly chain: readonly Uint8Array[];
@@ -66,4 +77,6 @@ export interface Connection {
   readonly openedAt: number;
   /** Flat list name, value, name, value … of the identity headers; depends on the connection alone, so built once. */
   readonly identityHeaders: readonly string[];
+  /** The same where nobody is asked who he is (`verify: off`). */
+  readonly anonymousHeaders: readonly string[];
 }

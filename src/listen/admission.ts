@@ -1,6 +1,6 @@
 import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
-import { rulesFor, type AllowList } from '../admit/authorize.js';
+import { isWelcome, standingsOf, type Terms } from '../admit/standing.js';
 import type { ConnectionReason } from '../errors.js';
 import type { PeerCertificate, PeerIdentity } from '../identify/peer-identity.js';
 import type { Endpoint } from '../identify/proxy-header.js';
@@ -21,13 +21,14 @@ import { Recheck } from './recheck.js';
 import { judge, type Policy } from './verdict.js';
 import { explainHandshakeError, explainVerifyError } from './verify-errors.js';
 
-/** Everything a new connection is measured by; replaced whole when credentials or allow list change. */
+/** Everything a new connection is measured by; replaced whole when credentials or allow lists change. */
 export interface Trust {
   readonly tls: TlsParameters;
   /** Null when no session is ever resumed. */
   readonly resumption: Resumption | null;
   readonly policy: Policy;
-  readonly allow: AllowList;
+  /** Of the settings themselves, then of each route. */
+  readonly terms: readonly Terms[];
 }
 
 export interface AdmissionParts {
@@ -197,8 +198,7 @@ export class Admission {
       const { code: reason, detail } = change;
       return this.turnAway(socket, { reason, detail, certificate: identity.certificate });
     }
-    // No request of this caller can ever match: it need not reach the parser to be told.
-    if (rulesFor(identity, trust.allow)?.length === 0) {
+    if (!isWelcome(standingsOf(identity, trust.terms))) {
       const detail = 'no allow rule matches this caller';
       return this.turnAway(socket, { reason: 'not_allowed', detail, certificate: identity.certificate });
     }

@@ -1,7 +1,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { TLSSocket } from 'node:tls';
 import type { Duplex } from 'node:stream';
-import { rulesFor, type AllowList } from '../admit/authorize.js';
+import { standingsOf, type Standing, type Terms } from '../admit/standing.js';
 import type { Config } from '../config/config.js';
 import type { RequestCode } from '../errors.js';
 import type { Connection } from '../identify/peer-identity.js';
@@ -169,8 +169,8 @@ class Line {
   /** Set when the caller would not be let in today. */
   private change: Change | null = null;
   private mustReconnect: boolean;
-  private allowSeen: AllowList | undefined;
-  private rules: AllowList = null;
+  private termsSeen: readonly Terms[] | null = null;
+  private standings: readonly Standing[] = [];
   private flushed = 0;
   private stalledSince = 0;
 
@@ -247,18 +247,18 @@ class Line {
   private call(request: IncomingMessage): Call {
     const { connection, source } = this.admitted;
     const refusal = this.change ?? (this.entrance.closing ? DRAINING : null);
-    const rules = this.currentRules();
-    return { connection, rules, source, request, refusal, isLast: () => this.isLast(), done: () => this.done() };
+    const standings = this.currentStandings();
+    return { connection, standings, source, request, refusal, isLast: () => this.isLast(), done: () => this.done() };
   }
 
-  /** The list may have been replaced since the last request. */
-  private currentRules(): AllowList {
-    const { allow } = this.entrance.parts.trust();
-    if (allow !== this.allowSeen) {
-      this.allowSeen = allow;
-      this.rules = rulesFor(this.admitted.connection.identity, allow);
+  /** The lists may have been replaced since the last request. */
+  private currentStandings(): readonly Standing[] {
+    const { terms } = this.entrance.parts.trust();
+    if (terms !== this.termsSeen) {
+      this.termsSeen = terms;
+      this.standings = standingsOf(this.admitted.connection.identity, terms);
     }
-    return this.rules;
+    return this.standings;
   }
 
   /**
@@ -402,6 +402,7 @@ function unreadableRecord(
     target: '',
     httpVersion: '',
     host: null,
+    route: null,
     referer: null,
     userAgent: null,
     rawHeaders: [],

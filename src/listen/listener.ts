@@ -1,5 +1,6 @@
 import { createServer, type AddressInfo, type Server, type Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
+import { anonymousOf } from '../admit/standing.js';
 import type { Config } from '../config/config.js';
 import type { ConnectionReason } from '../errors.js';
 import type { PeerIdentity } from '../identify/peer-identity.js';
@@ -97,6 +98,7 @@ export class Listener {
     const remoteAddress = peer.address;
     const localPort = raw.localPort ?? this.parts.listen.port;
     const openedAt = Date.now();
+    const { identityHeaders } = this.parts;
     const connection = {
       id: this.nextId++,
       identity,
@@ -104,7 +106,8 @@ export class Listener {
       remotePort: peer.port,
       localPort,
       openedAt,
-      identityHeaders: this.parts.identityHeaders(identity, openedAt),
+      identityHeaders: identityHeaders(identity, openedAt),
+      anonymousHeaders: identityHeaders(anonymousOf(identity), openedAt),
     };
     const source = { remoteAddress, localPort, trusted: this.parts.isTrustedProxy(remoteAddress) };
     this.parts.entrance.enter({ socket, connection, source, stale });

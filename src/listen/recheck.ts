@@ -1,12 +1,13 @@
 import { X509Certificate } from 'node:crypto';
-import type { ConnectionReason, RequestCode } from '../errors.js';
+import { asksNobody } from '../admit/standing.js';
+import type { CertificateFault } from '../errors.js';
 import type { PeerIdentity } from '../identify/peer-identity.js';
 import { pathToAnchor } from './chain.js';
 import type { Policy } from './verdict.js';
 
 /** Why a caller that was let in would not be let in today. */
 export interface Change {
-  readonly code: RequestCode & ConnectionReason;
+  readonly code: CertificateFault;
   readonly detail: string;
 }
 
@@ -26,11 +27,11 @@ export class Recheck {
    * depth, revocation. The rest comes with the next handshake, which is soon: these connections are told to close.
    */
   ask(identity: PeerIdentity): Change | null {
-    const { verify } = this.policy;
+    const { modes } = this.policy;
     const { certificate } = identity;
-    if (verify === 'off') return null;
-    if (certificate === null) return verify === 'required' ? NO_CERTIFICATE : null;
-    if (identity.verify !== 'SUCCESS') return verify === 'optional-no-ca' ? null : UNTRUSTED;
+    if (asksNobody(modes)) return null;
+    if (certificate === null) return isForAnybody(identity, modes) ? null : NO_CERTIFICATE;
+    if (identity.verify !== 'SUCCESS') return modes.has('optional-no-ca') ? null : UNTRUSTED;
     const known = this.known.get(certificate.sha256);
     if (known !== undefined) return known;
     const change = this.judge(identity, certificate.der);
@@ -48,6 +49,12 @@ export class Recheck {
     const finding = revocation(leaf, path);
     return finding === null ? null : { code: codeOf(finding.reason), detail: `${finding.detail}, since a reload` };
   }
+}
+
+/** Whether somebody without a good certificate could come in: without any, or, where it is not asked for, with a bad one. */
+function isForAnybody({ fault }: PeerIdentity, modes: Policy['modes']): boolean {
+  if (modes.has('off')) return true;
+  return fault?.reason === 'no_certificate' && (modes.has('optional') || modes.has('optional-no-ca'));
 }
 
 const NO_CERTIFICATE: Change = { code: 'no_certificate', detail: 'a certificate is required since a reload' };

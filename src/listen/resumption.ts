@@ -69,10 +69,10 @@ export class Resumption {
   }
 
   private isFollowable({ leaf, verified }: SessionFacts): boolean {
-    const { verify, purpose, knownPaths, anchors } = this.policy;
+    const { modes, purpose, knownPaths, anchors } = this.policy;
     if (leaf === null) return true;
     // Judged by OpenSSL's complaint alone, unless that may be forgiven.
-    if (verify === 'optional-no-ca' && !verified && purpose !== 'any') return true;
+    if (modes.has('optional-no-ca') && !verified && purpose !== 'any') return true;
     const certificate = new X509Certificate(leaf);
     if (knownPaths.recall(certificate) !== null) return true;
     return pathToAnchor(certificate, { presented: [], anchors, now: Date.now() }) !== null;

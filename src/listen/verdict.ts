@@ -1,8 +1,7 @@
 import type { X509Certificate } from 'node:crypto';
 import type { VerifyMode } from '../config/config.js';
-import type { ConnectionReason } from '../errors.js';
 import { readPeerCertificate } from '../identify/peer-certificate.js';
-import type { PeerCertificate, PeerIdentity, Verify } from '../identify/peer-identity.js';
+import type { Fault, PeerCertificate, PeerIdentity, Verify } from '../identify/peer-identity.js';
 import { isOnlyPath, isPathValid, pathToAnchor, type Issuers } from './chain.js';
 import type { KnownPaths } from './known-paths.js';
 import { hiddenProblem } from './pardon.js';
@@ -11,7 +10,8 @@ import { explainVerifyError, isIssuerError } from './verify-errors.js';
 
 /** What a certificate is judged by. Replaced whole together with the credentials. */
 export interface Policy {
-  readonly verify: VerifyMode;
+  /** What the settings and each route ask for. Whoever satisfies one of them comes in; each request is judged by its own. */
+  readonly modes: ReadonlySet<VerifyMode>;
   /** Intermediates allowed between leaf and trust anchor, as nginx's ssl_verify_depth on OpenSSL >= 1.1. */
   readonly depth: number;
   readonly purpose: 'clientAuth' | 'any';
@@ -23,10 +23,7 @@ export interface Policy {
   readonly knownPaths: KnownPaths;
 }
 
-export interface Refusal {
-  readonly reason: ConnectionReason;
-  readonly detail: string;
-}
+export type Refusal = Fault;
 
 export interface Handshake {
   readonly peer: PeerVerification;
@@ -47,13 +44,49 @@ export type Verdict =
  * anchor that we can follow ourselves.
  */
 export function judge(handshake: Handshake, policy: Policy): Verdict {
-  const { leaf } = handshake.peer;
-  if (policy.verify === 'off') return admit(handshake, { verify: 'NONE' });
-  if (leaf === null) return withoutCertificate(handshake, policy);
-  const certificate = readOrNull(leaf);
-  if (certificate === null) return refuse('invalid', 'the certificate cannot be parsed', null);
-  return judgeCertificate({ handshake, policy, leaf, certificate });
+  const finding = examine(handshake, policy);
+  const { fault, certificate = null } = finding;
+  if (fault === null || isForgiven(finding, policy)) return admit(handshake, finding);
+  // Where nobody is asked, nothing of a bad certificate may count: it is as if it had not been shown.
+  if (policy.modes.has('off')) return admit(handshake, { fault: withSubject(fault, certificate) });
+  return { admitted: false, refusal: fault, certificate };
 }
+
+/** What was found out about a caller. */
+interface Finding {
+  /** Null: verified. */
+  readonly fault: Fault | null;
+  readonly certificate?: PeerCertificate | null;
+  /** In nginx's `optional_no_ca` these errors alone are passed over. */
+  readonly isOfIssuer?: boolean;
+  readonly issuers?: readonly X509Certificate[];
+  readonly anchorSha256?: string;
+}
+
+function examine(handshake: Handshake, policy: Policy): Finding {
+  const { leaf } = handshake.peer;
+  if (leaf === null) return faulty('no_certificate', 'client sent no required SSL certificate', null);
+  const certificate = readOrNull(leaf);
+  if (certificate === null) return faulty('invalid', 'the certificate cannot be parsed', null);
+  return examineCertificate({ handshake, policy, leaf, certificate });
+}
+
+/** Whether one of the modes takes this caller for what it is. */
+function isForgiven({ fault, isOfIssuer = false }: Finding, { modes }: Policy): boolean {
+  if (isOfIssuer) return modes.has('optional-no-ca');
+  return fault?.reason === 'no_certificate' && (modes.size > 1 || !modes.has('required'));
+}
+
+/** Requests under stricter routes are refused by this: their records should say whose certificate it was. */
+function withSubject({ reason, detail }: Fault, certificate: PeerCertificate | null): Fault {
+  return {
+    reason,
+    detail: certificate === null ? detail : `${detail}: ${certificate.subject.slice(0, LONGEST_SUBJECT)}`,
+  };
+}
+
+/** A record is no place for all that a stranger can put into a name. Characters. */
+const LONGEST_SUBJECT = 256;
 
 interface Case {
   readonly handshake: Handshake;
@@ -62,36 +95,31 @@ interface Case {
   readonly certificate: PeerCertificate;
 }
 
-function withoutCertificate(handshake: Handshake, policy: Policy): Verdict {
-  if (policy.verify === 'required') return refuse('no_certificate', 'client sent no required SSL certificate', null);
-  return admit(handshake, { verify: 'NONE' });
-}
-
-function judgeCertificate(subject: Case): Verdict {
+function examineCertificate(subject: Case): Finding {
   const { handshake, policy, certificate } = subject;
   const { error } = handshake.peer;
   if (error !== null && !isPurposeToForgive(error.code, policy)) {
     const { reason, text } = explainVerifyError(error);
-    if (policy.verify !== 'optional-no-ca' || !isIssuerError(error.code)) return refuse(reason, text, certificate);
-    return admit(handshake, { verify: `FAILED:${text}`, certificate, issuers: handshake.peer.presented });
+    if (!isIssuerError(error.code)) return faulty(reason, text, certificate);
+    return { ...faulty(reason, text, certificate), isOfIssuer: true, issuers: handshake.peer.presented };
   }
-  return judgePath(subject);
+  return examinePath(subject);
 }
 
-function judgePath(subject: Case): Verdict {
-  const { handshake, policy, leaf, certificate } = subject;
+function examinePath(subject: Case): Finding {
+  const { policy, leaf, certificate } = subject;
   const path = findPath(subject);
-  if (path === null) return refuse('untrusted_issuer', NO_PATH, certificate);
+  if (path === null) return faulty('untrusted_issuer', NO_PATH, certificate);
   if (path.length - 1 > policy.depth) {
     const detail = `certificate chain too long: ${path.length - 1} intermediates, ${policy.depth} allowed`;
-    return refuse('chain_too_long', detail, certificate);
+    return faulty('chain_too_long', detail, certificate);
   }
   const refusal = hiddenRefusal(subject, path) ?? outsideValidity(subject, path) ?? revocationOf(subject, path);
-  if (refusal !== null) return refuse(refusal.reason, refusal.detail, certificate);
+  if (refusal !== null) return { fault: refusal, certificate };
   policy.knownPaths.remember(leaf, path);
   // A self-signed leaf that stands in the bundle is its own anchor.
   const anchorSha256 = sha256Of(path.at(-1) ?? leaf);
-  return admit(handshake, { verify: 'SUCCESS', certificate, issuers: path.slice(0, -1), anchorSha256 });
+  return { fault: null, certificate, issuers: path.slice(0, -1), anchorSha256 };
 }
 
 function revocationOf({ policy, leaf }: Case, path: readonly X509Certificate[]): Refusal | null {
@@ -145,24 +173,30 @@ function readOrNull(leaf: X509Certificate): PeerCertificate | null {
   }
 }
 
-/** What was found out about a caller; little of one who is let in without a certificate. */
-interface Finding {
-  readonly verify: Verify;
-  readonly certificate?: PeerCertificate;
-  readonly issuers?: readonly X509Certificate[];
-  readonly anchorSha256?: string;
+function admit({ tls }: Handshake, { fault, certificate = null, issuers = [], anchorSha256 }: Finding): Verdict {
+  const chain = issuers.map((issuer) => issuer.raw);
+  return {
+    admitted: true,
+    identity: {
+      verify: wordFor(fault, certificate),
+      fault,
+      certificate,
+      chain,
+      anchorSha256: anchorSha256 ?? null,
+      tls,
+    },
+  };
 }
 
-function admit({ tls }: Handshake, { verify, certificate, issuers = [], anchorSha256 }: Finding): Verdict {
-  const chain = issuers.map((issuer) => issuer.raw);
-  const identity = { verify, certificate: certificate ?? null, chain, anchorSha256: anchorSha256 ?? null, tls };
-  return { admitted: true, identity };
+function wordFor(fault: Fault | null, certificate: PeerCertificate | null): Verify {
+  if (fault === null) return 'SUCCESS';
+  return certificate === null ? 'NONE' : `FAILED:${fault.detail}`;
 }
 
 function sha256Of(certificate: X509Certificate): string {
   return certificate.fingerprint256.replaceAll(':', '').toLowerCase();
 }
 
-function refuse(reason: ConnectionReason, detail: string, certificate: PeerCertificate | null): Verdict {
-  return { admitted: false, refusal: { reason, detail }, certificate };
+function faulty(reason: Fault['reason'], detail: string, certificate: PeerCertificate | null): Finding {
+  return { fault: { reason, detail }, certificate };
 }

@@ -1,8 +1,8 @@
-import type { ConnectionReason } from '../errors.js';
+import type { CertificateFault, ConnectionReason } from '../errors.js';
 import { CROWDED_OUT } from './hallway.js';
 
 interface Meaning {
-  readonly reason: ConnectionReason;
+  readonly reason: CertificateFault;
   /** OpenSSL 3's own sentence (`X509_verify_cert_error_string`), which nginx prints after `FAILED:`. */
   readonly text: string;
 }

@@ -60,6 +60,7 @@ function levelOf(record: RequestRecord): 'info' | 'warn' {
  * | `time` | end of the request, ISO 8601 UTC |
  * | `requestId` | the `X-Request-Id` that the application and the caller saw |
  * | `method`, `path`, `httpVersion`, `host` | as received; secrets in the query of `path` masked |
+ * | `route` | name of the route in `routes`; `null` for none |
  * | `status` | what the caller was sent; 0 when it left before |
  * | `code`, `detail` | set when the status is ours: which refusal, and why |
  * | `outcome` | `ok`, `refused`, `caller_aborted`, `upstream_aborted` |
@@ -80,7 +81,7 @@ export function formatJson(record: RequestRecord, ending = ''): string {
     `{"level":"${levelOf(record)}","time":"${isoTime(record.startedAt + record.durationMs)}"` +
     `,"requestId":${jsonString(record.requestId)},"method":${jsonString(record.method)}` +
     `,"path":${jsonString(maskQuery(record.target))},"httpVersion":${jsonString(record.httpVersion)}` +
-    `,"host":${jsonStringOrNull(record.host)},"status":${jsonNumber(record.status)}` +
+    `,"host":${jsonStringOrNull(record.host)},"route":${jsonStringOrNull(record.route)},"status":${jsonNumber(record.status)}` +
     `,"code":${jsonStringOrNull(record.code)},"detail":${jsonStringOrNull(record.detail)}` +
     `,"outcome":"${record.outcome}","bytesIn":${jsonNumber(record.bytesIn)},"bytesOut":${jsonNumber(record.bytesOut)}` +
     `,"durationMs":${jsonNumber(record.durationMs)},"upstreamMs":${jsonNumber(record.upstreamMs)}` +

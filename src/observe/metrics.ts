@@ -31,6 +31,10 @@ export interface MetricsSources {
    */
   readonly share?: 'all' | 'serving' | 'managing';
   readonly pool?: () => PoolNumbers;
+  /** The same by application; none without it. */
+  readonly applications?: () => readonly (PoolNumbers & { readonly url: string })[];
+  /** Names of the routes; none without it. */
+  readonly routes?: readonly string[];
   /** The credentials in force; null before the first were loaded. */
   readonly credentials?: () => Credentials | null;
   /** Trust anchors in force and how they are used; none without it. */
@@ -96,7 +100,7 @@ export async function countersOf(snapshots: readonly Snapshot[]): Promise<Snapsh
  */
 export function createMetrics(sources: MetricsSources): Metrics {
   const registry = new Registry();
-  const counts = new Counts(sources.now ?? Date.now);
+  const counts = new Counts(sources.now ?? Date.now, sources.routes);
   const { share = 'all' } = sources;
   if (share !== 'managing') registerServing(registry, counts, sources);
   if (share !== 'serving') registerManaging(registry, counts, sources);
@@ -116,8 +120,10 @@ export function createMetrics(sources: MetricsSources): Metrics {
 function registerServing(registry: Registry, counts: Counts, sources: MetricsSources): void {
   registerHandshakes(registry, counts);
   registerRequests(registry, counts);
+  registerRoutes(registry, counts);
   registerAnchors(registry, sources);
   registerUpstreamPool(registry, sources);
+  registerApplications(registry, sources);
   registerExpiry(registry, counts, sources);
 }
 
@@ -158,6 +164,10 @@ class Counts {
   readonly tls = new Float64Array(TLS_VERSIONS.length * RESUMED.length);
   /** [status class × method] */
   readonly requests = new Float64Array(STATUS_CLASSES.length * METHODS.length);
+  /** The first is no route: what the settings say themselves. */
+  readonly routes: readonly string[];
+  /** [route × status class] */
+  readonly byRoute: Float64Array;
   readonly total = new Durations();
   readonly upstream = new Durations();
   bytesIn = 0;
@@ -170,8 +180,10 @@ class Counts {
   /** notAfter in milliseconds since the epoch, or null. */
   lastClientExpiry: number | null = null;
 
-  constructor(now: () => number) {
+  constructor(now: () => number, routes: readonly string[] = []) {
     this.#now = now;
+    this.routes = ['default', ...routes];
+    this.byRoute = new Float64Array(this.routes.length * STATUS_CLASSES.length);
     this.lastReloadSuccess = now();
   }
 
@@ -187,7 +199,10 @@ class Counts {
 
   finished(record: RequestRecord): void {
     const method = METHOD_INDEX.get(record.method) ?? OTHER_METHOD;
-    add(this.requests, statusClass(record.status) * METHODS.length + method, 1);
+    const status = statusClass(record.status);
+    add(this.requests, status * METHODS.length + method, 1);
+    const route = record.route === null ? 0 : Math.max(0, this.routes.indexOf(record.route, 1));
+    add(this.byRoute, route * STATUS_CLASSES.length + status, 1);
     this.bytesIn += record.bytesIn;
     this.bytesOut += record.bytesOut;
     // A tunnel lasts as long as its user likes; among durations of requests it would only hide slow ones.
@@ -347,6 +362,19 @@ function registerRequests(registry: Registry, counts: Counts): void {
   histogram(registry, 'upstream_duration_seconds', help, counts.upstream);
 }
 
+/** Names of routes are the operator's, and as many as the settings hold. */
+function registerRoutes(registry: Registry, counts: Counts): void {
+  if (counts.routes.length === 1) return;
+  counter(registry, {
+    name: 'requests_by_route_total',
+    help: 'Requests by route (default: none of them) and class of the status sent.',
+    labels: ['route', 'status'],
+    read: (set) => {
+      forEachCell(counts.byRoute, counts.routes, STATUS_CLASSES, (n, route, status) => set(n, { route, status }));
+    },
+  });
+}
+
 /** One series for each anchor in force: a closed set, which only the bundle can change. */
 function registerAnchors(registry: Registry, { anchors = () => [] }: MetricsSources): void {
   const labels = ['ca', 'serial'];
@@ -416,6 +444,28 @@ function registerWorkers(registry: Registry, { workers }: MetricsSources): void 
     name: 'worker_failures_total',
     help: 'Workers that ended without being told to.',
     read: (set) => set(workers().failures),
+  });
+}
+
+/** Where there are several. */
+function registerApplications(registry: Registry, { applications, routes = [] }: MetricsSources): void {
+  if (applications === undefined || routes.length === 0) return;
+  gauge(registry, {
+    name: 'upstream_connections_by_url',
+    help: 'Connections to each application, by state.',
+    labels: ['url', 'state'],
+    read: (set) => {
+      for (const { url, open, busy } of applications()) {
+        set(busy, { url, state: 'busy' });
+        set(Math.max(0, open - busy), { url, state: 'idle' });
+      }
+    },
+  });
+  gauge(registry, {
+    name: 'upstream_requests_waiting_by_url',
+    help: 'Requests waiting for a connection, by application.',
+    labels: ['url'],
+    read: (set) => applications().forEach(({ url, waiting }) => set(waiting, { url })),
   });
 }
 

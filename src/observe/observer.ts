@@ -26,6 +26,8 @@ export interface RequestRecord {
   readonly target: string;
   readonly httpVersion: string;
   readonly host: string | null;
+  /** Name of the route that was taken; null for none, and for a request that was refused before. */
+  readonly route: string | null;
   readonly referer: string | null;
   readonly userAgent: string | null;
   /** Flat list, as received; empty when it could not be read. For `$http_…` of a log format. Hostile input. */

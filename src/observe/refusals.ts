@@ -36,6 +36,7 @@ export interface RefusedRequest {
   /** Secrets in the query masked. */
   readonly path: string;
   readonly host: string | null;
+  readonly route: string | null;
   readonly subject: string | null;
   readonly serial: string | null;
 }
@@ -134,6 +135,7 @@ export function describeRefusedRequest(record: RequestRecord): RefusedRequest | 
     method: clip(record.method),
     path: clip(maskQuery(record.target)),
     host: clipped(record.host),
+    route: record.route,
     subject: clipped(connection.identity.certificate?.subject),
     serial: clipped(connection.identity.certificate?.serial),
   };

@@ -204,13 +204,14 @@ function flushHead(relay: Relay): void {
   relay.flush();
 }
 
-/** After these, what follows on the connection cannot be trusted to be a request. */
+/**
+ * After these, what follows on the connection cannot be trusted to be a request; or, as in nginx, its caller has to
+ * shake hands anew to show a better certificate.
+ */
 const CLOSES: ReadonlySet<RequestCode> = new Set([
-  'bad_request',
-  'headers_too_large',
-  'uri_too_long',
-  'request_timeout',
-  'expired',
+  ...(['bad_request', 'headers_too_large', 'uri_too_long', 'request_timeout'] as const),
+  ...(['no_certificate', 'untrusted_issuer', 'self_signed', 'expired', 'not_yet_valid', 'revoked'] as const),
+  ...(['crl_missing', 'crl_expired', 'wrong_purpose', 'weak_signature', 'chain_too_long', 'invalid'] as const),
 ]);
 
 const INFORMATION: Readonly<Record<number, string>> = { 100: 'Continue', 102: 'Processing', 103: 'Early Hints' };

@@ -2,6 +2,7 @@ import { createPrivateKey, X509Certificate } from 'node:crypto';
 import type { KeyObject } from 'node:crypto';
 import { createSecureContext } from 'node:tls';
 import type { SecureContextOptions } from 'node:tls';
+import { asksNobody, modesOf } from '../admit/standing.js';
 import type { Config } from '../config/config.js';
 import { ConfigError } from '../errors.js';
 import { formatRfc2253, nameOf } from '../identify/distinguished-name.js';
@@ -196,7 +197,7 @@ class Loading {
   }
 
   private authorities(): LoadedCa[] {
-    const { ca, verify } = this.config.clientCert;
+    const { ca } = this.config.clientCert;
     const unique = new Map<string, LoadedCa>();
     for (const one of ca.flatMap((path) => this.authoritiesBehind(path))) {
       const { fingerprint256 } = one.certificate;
@@ -206,7 +207,7 @@ class Loading {
       if (known === undefined || known.label === known.subject) unique.set(fingerprint256, one);
     }
     // Never an empty bundle: a context without a CA would have to trust nobody, or (Node's way) everybody.
-    if (unique.size === 0 && verify !== 'off' && this.problems.length === 0) {
+    if (unique.size === 0 && !asksNobody(modesOf(this.config)) && this.problems.length === 0) {
       this.problems.push(`clientCert.ca: has no certificate (${ca.join(', ')})`);
     }
     return [...unique.values()];

@@ -1,6 +1,7 @@
 import { constants, createHash, randomBytes } from 'node:crypto';
 import { createSecureContext } from 'node:tls';
 import type { SecureContext } from 'node:tls';
+import { modesOf } from '../admit/standing.js';
 import type { Config } from '../config/config.js';
 import type { Credentials } from './credentials.js';
 import { SessionTickets } from './session-tickets.js';
@@ -75,10 +76,11 @@ export function cipherString({ ciphers, securityLevel }: Config['tls']): string 
  * Names what a session was verified against. OpenSSL resumes a session only under the same name, so that one which was
  * admitted under another bundle, revocation list or mode needs a full handshake. 32 characters is OpenSSL's limit.
  */
-export function trustDigest({ clientCert, tls }: Config, { cas, crls }: Credentials): string {
-  const { verify, depth, purpose, crlExpired } = clientCert;
+export function trustDigest(config: Config, { cas, crls }: Credentials): string {
+  const { clientCert, tls } = config;
+  const { depth, purpose, crlExpired } = clientCert;
   const facts = {
-    verify,
+    modes: [...modesOf(config)].sort(),
     depth,
     purpose,
     crlExpired,

@@ -33,6 +33,7 @@ function labelsOf(value: unknown): Record<string, string | number> {
 const facts: Shape<Facts> = record({
   trust: record({
     clientCert: record({ verify: text, allowRules: number }),
+    routes: list(having({}), MANY),
     serverCertificate: having({}),
     cas: list(having({ sha256: text }), MANY),
     crls: list(having({}), MANY),

@@ -24,6 +24,7 @@ export function certificateOf(options: Partial<Options>): PeerCertificate {
 export function identityOf(options: Partial<Options>, changes: Partial<PeerIdentity> = {}): PeerIdentity {
   return {
     verify: 'SUCCESS',
+    fault: null,
     certificate: certificateOf(options),
     chain: [ca.certDer],
     anchorSha256: null,

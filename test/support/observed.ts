@@ -25,12 +25,21 @@ export function aConnection(identity: Partial<PeerIdentity> = {}, connection: Pa
   const tls = { version: 'TLSv1.3', cipher: 'TLS_AES_256_GCM_SHA384', serverName: null, sessionReused: false };
   return {
     id: 1,
-    identity: { verify: 'SUCCESS', certificate: CERTIFICATE, chain: [], anchorSha256: null, tls, ...identity },
+    identity: {
+      verify: 'SUCCESS',
+      fault: null,
+      certificate: CERTIFICATE,
+      chain: [],
+      anchorSha256: null,
+      tls,
+      ...identity,
+    },
     remoteAddress: '192.0.2.7',
     remotePort: 40000,
     localPort: 8443,
     openedAt: 0,
     identityHeaders: [],
+    anonymousHeaders: [],
     ...connection,
   };
 }
@@ -44,6 +53,7 @@ export function aRecord(record: Partial<RequestRecord> = {}): RequestRecord {
     target: '/im?SdkAppid=1&Sign=abc',
     httpVersion: '1.1',
     host: 'im.example.com',
+    route: null,
     referer: null,
     userAgent: 'IM',
     rawHeaders: ['Host', 'im.example.com', 'User-Agent', 'IM'],

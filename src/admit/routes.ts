@@ -1,0 +1,162 @@
+import { isAmbiguousPath, pathOf } from './authorize.js';
+import { hostName } from './screen.js';
+
+/** What requests a route is for. */
+export interface RoutePattern {
+  /** Lower case; empty means every host. */
+  readonly hosts: readonly string[];
+  /** Exact, or the beginning of a path and a star. */
+  readonly path: string;
+}
+
+/** Which route a request takes. Routes are counted from 1, as in the settings; 0 is what the settings say themselves. */
+export interface Choice {
+  readonly route: number;
+  /** The routes that all have to let it in: more than one where the application may read the path as another. */
+  readonly held: readonly number[];
+}
+
+export type Choose = (host: string, target: string) => Choice;
+
+/** The path of every request. */
+export const EVERY_PATH = '/*';
+
+/**
+ * Makes the function that chooses. As in nginx: first the host, then an exact path, then the longest that it begins with.
+ * A route for all hosts still has to let in what it is for when a host has a route of its own that says less of the path.
+ *
+ * The application may read a path in another way than it is written, and so end up where a stricter route would have
+ * stood: `/%61dmin`, `/ADMIN/`, `//admin`. So what is written decides where a request goes, but every route that another
+ * reading leads to has to let it in as well. A path that can be anything (see `isAmbiguousPath`) goes the default's way,
+ * and only if every route would let it in.
+ */
+export function compileRoutes(patterns: readonly RoutePattern[]): Choose {
+  if (patterns.length === 0) return () => DEFAULT;
+  const single = [0, ...patterns.map((_, index) => index + 1)].map((route): Choice => ({ route, held: [route] }));
+  const all = single.map(({ route }) => route);
+  const asWritten = new Places(patterns, SAME);
+  const asFolded = new Places(patterns, { exact: fold, prefix: (text) => text.toLowerCase() });
+  const hasHosts = patterns.some(({ hosts }) => hosts.length > 0);
+  return (host, target) => {
+    const name = hostName(host);
+    const path = pathOf(target);
+    if (isAmbiguousPath(path) || (hasHosts && !PLAIN_HOST.test(name))) {
+      return { route: asWritten.everyPath(name), held: all };
+    }
+    const written = asWritten.find(name, path);
+    const [route = 0] = written;
+    const others = asFolded.find(name, fold(path));
+    const decoded = path.includes('%') ? asWritten.find(name, decodeURIComponent(path)) : NONE;
+    const held = [...new Set([...written, ...others, ...decoded])];
+    return held.length === 1 ? (single[route] ?? DEFAULT) : { route, held };
+  };
+}
+
+const DEFAULT: Choice = { route: 0, held: [0] };
+
+/** An application may read anything else as a name that has a route of its own. */
+const PLAIN_HOST = /^(?:[a-z0-9_-]+(?:\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])$/;
+
+/**
+ * A path as the most careless application reads it: escapes decoded, compatibility forms and case folded (IIS, Express),
+ * without a slash at the end (Express, Django), and without dots and spaces at the ends of names (Windows).
+ */
+function fold(path: string): string {
+  const decoded = path.includes('%') ? decodeURIComponent(path).normalize('NFKC') : path;
+  const folded = decoded.toLowerCase().replace(/[. ]+(?=\/|$)/g, '');
+  return folded.length > 1 && folded.endsWith('/') ? folded.slice(0, -1) : folded;
+}
+
+/** How the paths of routes are spelled in a reading. */
+interface Spelling {
+  readonly exact: (path: string) => string;
+  readonly prefix: (text: string) => string;
+}
+
+const SAME: Spelling = { exact: (path) => path, prefix: (text) => text };
+const NONE: readonly number[] = [];
+const DEFAULT_ALONE: readonly number[] = [0];
+
+/** All routes, in one reading. */
+class Places {
+  private readonly everywhere: Place;
+  private readonly byHost = new Map<string, Place>();
+
+  constructor(patterns: readonly RoutePattern[], spelling: Spelling) {
+    this.everywhere = new Place(spelling);
+    patterns.forEach(({ hosts, path }, index) => {
+      if (hosts.length === 0) this.everywhere.add(index + 1, path);
+      for (const host of hosts) {
+        const place = this.byHost.get(host) ?? new Place(spelling);
+        this.byHost.set(host, place);
+        place.add(index + 1, path);
+      }
+    });
+  }
+
+  /**
+   * The route that a request takes, and any others that are for it as well: one for all hosts that says more of the path, or
+   * one whose path differs and reads the same.
+   */
+  find(host: string, path: string): readonly number[] {
+    const own = this.byHost.get(host)?.find(path) ?? null;
+    const other = this.everywhere.find(path);
+    if (own === null) return other?.routes ?? DEFAULT_ALONE;
+    return other === null || other.length <= own.length ? own.routes : [...own.routes, ...other.routes];
+  }
+
+  /** Where requests of a host go that no path leads elsewhere. */
+  everyPath(host: string): number {
+    return this.byHost.get(host)?.everyPath ?? 0;
+  }
+}
+
+interface Prefix {
+  readonly text: string;
+  readonly routes: number[];
+}
+
+/** The routes that a path leads to, and how much of it they say; an exact path says more than the longest beginning. */
+interface Match {
+  readonly routes: readonly number[];
+  readonly length: number;
+}
+
+/** The routes of one host. */
+class Place {
+  private readonly exact = new Map<string, number[]>();
+  /** The longest first. */
+  private readonly prefixes: Prefix[] = [];
+  everyPath: number | null = null;
+
+  constructor(private readonly spelling: Spelling) {}
+
+  add(route: number, pattern: string): void {
+    if (pattern === EVERY_PATH) this.everyPath = route;
+    else if (pattern.endsWith('*')) this.addPrefix(route, this.spelling.prefix(pattern.slice(0, -1)));
+    else {
+      const path = this.spelling.exact(pattern);
+      this.exact.set(path, [...(this.exact.get(path) ?? []), route]);
+    }
+  }
+
+  private addPrefix(route: number, text: string): void {
+    const twin = this.prefixes.find((prefix) => prefix.text === text);
+    if (twin !== undefined) twin.routes.push(route);
+    else this.prefixes.push({ text, routes: [route] });
+    this.prefixes.sort((a, b) => b.text.length - a.text.length);
+  }
+
+  find(path: string): Match | null {
+    const exact = this.exact.get(path);
+    if (exact !== undefined) return { routes: exact, length: Infinity };
+    const longest = this.prefixes.find(({ text }) => beginsWith(path, text));
+    if (longest !== undefined) return { routes: longest.routes, length: longest.text.length };
+    return this.everyPath === null ? null : { routes: [this.everyPath], length: 0 };
+  }
+}
+
+/** `/admin/*` is for `/admin` as well: nginx, too, takes it for the same place (and sends it a redirect). */
+function beginsWith(path: string, text: string): boolean {
+  return path.startsWith(text) || (text.endsWith('/') && path.length === text.length - 1 && text.startsWith(path));
+}

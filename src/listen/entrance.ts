@@ -323,8 +323,14 @@ class Line {
     // A head is late because we keep the rest of it.
     if (code === 'request_timeout' && this.gate?.isClosed === true) return this.loseTheRest(this.gate);
     // Either the body of the present request is broken, or the request behind it.
-    if (this.current !== null && !this.current.request.complete) this.current.underway.breakOff(code, detail);
-    else this.failure ??= { code, detail };
+    if (this.current !== null && !this.current.request.complete) return this.current.underway.breakOff(code, detail);
+    this.forgetUnfinished();
+    this.failure ??= { code, detail };
+  }
+
+  /** A request whose rest will never be parsed must not get its turn: the application would wait for its body. */
+  private forgetUnfinished(): void {
+    if (this.waiting.at(-1)?.[0].complete === false) this.waiting.pop();
   }
 
   private answerUnreadable(code: RequestCode, detail: string): void {
@@ -345,7 +351,7 @@ class Line {
   private loseTheRest(gate: Gate): void {
     this.overrun = true;
     gate.discard();
-    if (this.waiting.at(-1)?.[0].complete === false) this.waiting.pop();
+    this.forgetUnfinished();
   }
 
   /** After an answer that did not say that it was the last. */

@@ -377,7 +377,7 @@ function placeRules(place) {
 }
 
 export default defineConfig(
-  globalIgnores(['dist/', 'coverage/', 'bench/tmp/', 'bench/results/']),
+  globalIgnores(['test/.fuzz/', 'dist/', 'coverage/', 'bench/tmp/', 'bench/results/']),
   js.configs.recommended,
   {
     linterOptions: { reportUnusedDisableDirectives: 'error' },

@@ -1,9 +1,9 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
+import { ask } from './ask.js';
 import type { Reachable } from './caller.js';
 import { makePki, temporaryDirectory, writePki, type Pki } from './pki.js';
-import { ask } from './sidecar.js';
 
 const MAIN = fileURLToPath(new URL('../../dist/main.js', import.meta.url));
 

@@ -41,6 +41,8 @@ export async function startRecorder(answer: (received: Received, socket: Socket)
   const application = await startRawApplication((socket) => {
     const reader = new WireReader({
       onMessage: (message) => {
+        // Kept here, not there: a connection may live through a million.
+        reader.messages.length = 0;
         const id = headerValues(message, 'x-request-id').join();
         received.push({ id, message });
         byId.set(id, [...(byId.get(id) ?? []), message]);
@@ -56,6 +58,7 @@ export async function startRecorder(answer: (received: Received, socket: Socket)
     });
     socket.on('close', () => {
       readers.delete(reader);
+      application.sockets.splice(application.sockets.indexOf(socket), 1);
       if (reader.isPartial) cut += 1;
       look();
     });

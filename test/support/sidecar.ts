@@ -1,8 +1,7 @@
-import { once } from 'node:events';
-import { request as httpRequest, type IncomingMessage } from 'node:http';
 import { startApp, type App } from '../../src/app.js';
 import { loadConfig } from '../../src/config/load.js';
 import { loadCredentials } from '../../src/trust/credentials.js';
+import { ask } from './ask.js';
 import { makePki, temporaryDirectory, writePem, writePki, type Pki } from './pki.js';
 
 /** One line of the log, parsed. */
@@ -116,16 +115,6 @@ function createLogSink() {
       });
     },
   };
-}
-
-/** Asks the admin listener on a port. */
-export async function ask(port: number, path: string, method = 'GET') {
-  const outgoing = httpRequest({ host: '127.0.0.1', port, path, method, agent: false });
-  outgoing.end();
-  const [response] = (await once(outgoing, 'response')) as [IncomingMessage];
-  let body = '';
-  for await (const chunk of response.setEncoding('utf8')) body += chunk as string;
-  return { status: response.statusCode ?? 0, body };
 }
 
 function metricOf(text: string, line: string): number {

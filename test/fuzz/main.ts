@@ -1,0 +1,68 @@
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import fc from 'fast-check';
+import { makePki } from '../support/pki.js';
+import { endPrograms } from '../support/program.js';
+import { startAnswerFuzz } from './answers.js';
+import { startRequestFuzz } from './requests.js';
+
+const FOUND = fileURLToPath(new URL('../fuzz/found/', import.meta.url));
+
+/** Runs of one seed; a failure is repeated and made smaller from there. */
+const RUNS = 20;
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    seconds: { type: 'string', default: '60' },
+    seed: { type: 'string', default: String(Date.now() % 2 ** 31) },
+    races: { type: 'string' },
+    attack: { type: 'string' },
+  },
+});
+
+async function fuzzFor(kind: string, seconds: number, firstSeed: number): Promise<boolean> {
+  const start = kind === 'answers' ? startAnswerFuzz : startRequestFuzz;
+  const fuzz = await start(makePki());
+  const started = performance.now();
+  let reported = started;
+  const report = async (): Promise<void> => {
+    const elapsed = (performance.now() - started) / 1000;
+    const memory = Math.round((await fuzz.subject.memory()) / 1_048_576);
+    const rate = Math.round(fuzz.inputs() / elapsed);
+    console.log(
+      `${kind}: ${fuzz.inputs()} inputs in ${Math.round(elapsed)} s, ${rate} a second, sidecar holds ${memory} MiB`,
+    );
+  };
+  for (let seed = firstSeed; performance.now() - started < seconds * 1000; seed += 1) {
+    const details = await fc.check(fuzz.property as fc.IAsyncProperty<[unknown]>, {
+      seed,
+      numRuns: kind === 'answers' ? 5 : RUNS,
+      endOnFailure: false,
+    });
+    if (details.failed) {
+      save(kind, seed, details);
+      await fuzz.stop();
+      return false;
+    }
+    if (performance.now() - reported < 10_000) continue;
+    reported = performance.now();
+    await report();
+  }
+  await report();
+  await fuzz.stop();
+  return true;
+}
+
+function save(kind: string, seed: number, { counterexample, errorInstance }: fc.RunDetails<[unknown]>): void {
+  mkdirSync(FOUND, { recursive: true });
+  const found = counterexample?.[0];
+  writeFileSync(`${FOUND}${kind}-${seed}.json`, `${JSON.stringify(found, null, 2)}\n`);
+  console.log(`${kind}, seed ${seed}: ${String(errorInstance)}\n${JSON.stringify(found, null, 1)}`);
+}
+
+const [kind = 'requests'] = positionals;
+const good = await fuzzFor(kind, Number(values.seconds), Number(values.seed));
+endPrograms();
+process.exit(good ? 0 : 1);

@@ -1,0 +1,129 @@
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import { connect, createSecureContext, type TLSSocket } from 'node:tls';
+import { ask } from '../support/ask.js';
+import { tlsOptions, type Reachable } from '../support/caller.js';
+import type { makePki } from '../support/pki.js';
+import { asArguments, credentialFlags } from '../support/program.js';
+
+/** An access record, as far as it is compared. */
+export interface AccessRecord {
+  readonly requestId: string;
+  readonly method: string;
+  readonly status: number;
+  readonly code: string | null;
+  readonly outcome: string;
+  readonly bytesIn: number;
+  readonly bytesOut: number;
+  readonly peer: string;
+}
+
+/** The sidecar under attack: the built program in a process of its own, its log read as it comes. */
+export interface Subject extends Reachable {
+  readonly child: ChildProcess;
+  /** Takes the records of one caller, by its local port, once there are `count`. */
+  records(port: number, count: number): Promise<AccessRecord[]>;
+  /** Whether it has ended. */
+  readonly dead: () => boolean;
+  /** Opens a connection; TLS 1.2 sessions are resumed, for a full handshake costs more than what is tried over it. */
+  open(): Promise<TLSSocket>;
+  /** Bytes of memory that the process holds. */
+  memory(): Promise<number>;
+  admin(path: string): ReturnType<typeof ask>;
+  stop(): Promise<void>;
+}
+
+const MAIN = fileURLToPath(new URL('../../dist/main.js', import.meta.url));
+const PATIENCE = 20_000;
+
+export async function startSubject(
+  pki: ReturnType<typeof makePki>,
+  upstream: string,
+  settings: Readonly<Record<string, string>> = {},
+): Promise<Subject> {
+  const { flags } = credentialFlags(pki);
+  const own = {
+    'listen.host': '127.0.0.1',
+    'listen.port': '0',
+    'admin.port': '0',
+    'limits.requestsPerConnection': '1000000',
+  };
+  const args = asArguments({ ...flags, ...own, 'upstream.url': upstream, ...settings });
+  const child = spawn(process.execPath, [MAIN, 'run', ...args], { stdio: ['ignore', 'pipe', 'inherit'], env: {} });
+  const log = new RecordLog();
+  const ports = new Promise<[port: number, adminPort: number]>((resolve, reject) => {
+    child.once('exit', () => reject(new Error('the sidecar did not start')));
+    createInterface(child.stdout).on('line', (line) => {
+      const [, port, adminPort] = /"port":(\d+),"adminPort":(\d+)/.exec(line) ?? [];
+      if (port !== undefined) resolve([Number(port), Number(adminPort)]);
+      log.read(line);
+    });
+  });
+  const [port, adminPort] = await ports;
+  const reachable = { port, pki };
+  const options = { ...tlsOptions(reachable), maxVersion: 'TLSv1.2' } as const;
+  const secureContext = createSecureContext(options);
+  let session: Buffer | undefined;
+  return {
+    ...reachable,
+    child,
+    records: (peer, count) => log.take(`127.0.0.1:${peer}`, count),
+    dead: () => child.exitCode !== null || child.signalCode !== null,
+    open: async () => {
+      const socket = connect({ ...options, secureContext, ...(session && { session }) });
+      socket.on('session', (fresh: Buffer) => (session = fresh));
+      socket.on('error', () => undefined);
+      await once(socket, 'secureConnect');
+      // Ports come round again; what an earlier caller's end added to the log is nothing of this one's.
+      log.forget(`127.0.0.1:${socket.localPort}`);
+      return socket;
+    },
+    memory: async () => {
+      const { body } = await ask(adminPort, '/metrics');
+      return Number(/^process_resident_memory_bytes (\S+)$/m.exec(body)?.[1]);
+    },
+    admin: (path) => ask(adminPort, path),
+    stop: async () => {
+      if (child.exitCode !== null) return;
+      child.kill('SIGKILL');
+      await once(child, 'exit');
+    },
+  };
+}
+
+class RecordLog {
+  private readonly byPeer = new Map<string, AccessRecord[]>();
+  private readonly waiting = new Map<string, () => void>();
+
+  read(line: string): void {
+    if (!line.endsWith('"msg":"request"}')) return;
+    const record = JSON.parse(line) as AccessRecord;
+    const records = this.byPeer.get(record.peer);
+    if (records === undefined) this.byPeer.set(record.peer, [record]);
+    else records.push(record);
+    this.waiting.get(record.peer)?.();
+  }
+
+  forget(peer: string): void {
+    this.byPeer.delete(peer);
+  }
+
+  async take(peer: string, count: number): Promise<AccessRecord[]> {
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, PATIENCE);
+      const look = (): void => {
+        if ((this.byPeer.get(peer)?.length ?? 0) < count) return;
+        clearTimeout(timer);
+        resolve();
+      };
+      this.waiting.set(peer, look);
+      look();
+    });
+    this.waiting.delete(peer);
+    const records = this.byPeer.get(peer) ?? [];
+    this.byPeer.delete(peer);
+    return records;
+  }
+}

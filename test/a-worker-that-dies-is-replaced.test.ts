@@ -88,6 +88,16 @@ describe('a worker that is killed', () => {
   });
 });
 
+it('a worker that hangs keeps neither readiness nor metrics waiting for long', async () => {
+  const sidecar = await start();
+  process.kill(await pidOf(sidecar, 1), 'SIGSTOP');
+  const before = Date.now();
+  expect((await sidecar.admin('/readyz')).status).toBe(200);
+  expect(Date.now() - before).toBeLessThan(1_500);
+  expect(await metricOf(sidecar, 'mtls_sidecar_workers{state="wanted"}')).toBe(2);
+  expect(Date.now() - before).toBeLessThan(6_000);
+});
+
 it('when all are killed at once, nothing is ready until they are back', async () => {
   const sidecar = await start();
   for (const { pid } of await workersOf(sidecar)) process.kill(pid, 'SIGKILL');

@@ -41,6 +41,7 @@ function statusOf(text: string): Readonly<Record<string, unknown>> {
     startedAt: iso(-1),
     listen: { host: text, port: 8443 },
     admin: { host: text, port: 8081 },
+    workers: [{ worker: 1, pid: 2, state: text, since: iso(0) }],
     connections: 1,
     tunnels: 0,
     upstream: { url: text, reached: false, open: 1, busy: 0, waiting: 0 },

@@ -2,6 +2,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
+import { loadConfig } from '../src/config/load.js';
 import { processors, workerCount } from '../src/config/processors.js';
 import { temporaryDirectory } from './support/pki.js';
 import { configured, refused } from './support/settings.js';
@@ -68,6 +69,16 @@ describe('of 16 CPUs', () => {
     const path = root({ 'proc/self/cgroup': '0::/../../..\n', 'cpu.max': '100000 100000\n' });
     expect(processors(path, 16)).toBe(16);
   });
+});
+
+it('settings arrive at a worker as they are', () => {
+  const file = new URL('../config/mtls-sidecar.yaml', import.meta.url).pathname;
+  const flags = {
+    ...{ 'clientCert.allow': '[{commonName: a, paths: [/x/*]}]', 'forwarded.headers': '{X-Real-IP: remoteAddress}' },
+    ...{ 'tls.cert': 'c', 'tls.key': 'k', 'clientCert.ca': 'ca' },
+  };
+  const config = loadConfig({ file, env: {}, flags });
+  expect(JSON.parse(JSON.stringify(config))).toStrictEqual(config);
 });
 
 describe('workers', () => {

@@ -256,6 +256,10 @@ function facts(pairs) {
   return pairs.flatMap(([name, text]) => [el('dt', '', name), el('dd', '', value(text))]);
 }
 
+function staffed(workers) {
+  return workers.filter((worker) => worker.state === 'serving').length + ' of ' + workers.length + ' serve';
+}
+
 function listening(status, now) {
   const { listen, admin, upstream, clientCert } = status;
   const rules = clientCert.allowRules === 0 ? 'every certificate under the CA' : counted(clientCert.allowRules, 'allow rule');
@@ -263,6 +267,7 @@ function listening(status, now) {
   return facts([
     ['Callers', listen.host + ' port ' + listen.port],
     ['Admin', admin === null ? 'off' : admin.host + ' port ' + admin.port],
+    ['Workers', status.workers === null ? '' : staffed(status.workers)],
     ['Verification', clientCert.verify + ', ' + rules],
     ['Connections', status.connections + ' open, ' + counted(status.tunnels, 'tunnel')],
     ['Under no CA', other === null || other.connections === 0 ? '' : usage(other, now)],

@@ -33,6 +33,9 @@ const LONGEST_DELAY = 30_000;
 const PING_INTERVAL = 5_000;
 const SILENCES = 3;
 
+/** Longest time for an answer when all are asked: what the others say must arrive before whoever asks gives up. Milliseconds. */
+const ALL_PATIENCE = 3_000;
+
 /** How long a worker may take to end what is left, once it is told to. Milliseconds. */
 const END_PATIENCE = 5_000;
 
@@ -90,7 +93,7 @@ export class Crew {
   async askAll<K extends Order>(
     order: K,
     argument: unknown = null,
-    patience?: number,
+    patience: number = ALL_PATIENCE,
   ): Promise<(readonly [Member, Answers[K]])[]> {
     const answers = this.serving.map(async (member) => [member, await member.ask(order, argument, patience)] as const);
     const settled = await Promise.allSettled(answers);
@@ -132,6 +135,9 @@ export class Crew {
       await this.agree(member);
       const listening = await member.ask('listen');
       member.state = 'serving';
+      // What was told to those that served, while it did not.
+      if (this.closing) throw new WorkerGone('it is too late for a new worker');
+      if (enlistment().draining) await member.ask('drain');
       return listening;
     } catch (error) {
       member.kill();

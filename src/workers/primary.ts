@@ -126,9 +126,11 @@ class Primary implements Stoppable, Managed {
   /** One that serves is enough: it takes what the others would have taken. */
   async ready(): Promise<{ ready: boolean; reason: string }> {
     if (this.phase !== 'ready') return { ready: false, reason: 'draining' };
-    const probes = await this.crew.askAll('probe');
-    if (probes.some(([, answers]) => answers)) return { ready: true, reason: 'ready' };
-    return { ready: false, reason: probes.length === 0 ? 'no worker serves' : unreachable(this.config) };
+    const { serving } = this.crew;
+    if (serving.length === 0) return { ready: false, reason: 'no worker serves' };
+    // The first that can say so is heard: a probe must not wait for one that hangs.
+    const ready = await Promise.any(serving.map(reaches)).catch(() => false);
+    return ready ? { ready, reason: 'ready' } : { ready, reason: unreachable(this.config) };
   }
 
   async metrics(): Promise<string> {
@@ -190,6 +192,12 @@ class Primary implements Stoppable, Managed {
 /** Lines for people are made here, where stdout is what they look at. */
 function forWorkers(config: Config): Config {
   return { ...config, log: { ...config.log, pretty: false } };
+}
+
+/** @throws when it does not, or does not answer */
+async function reaches(member: Member): Promise<true> {
+  if (await member.ask('probe')) return true;
+  throw new Error('the application cannot be reached');
 }
 
 async function prepare(member: Member, config: Config): Promise<string> {

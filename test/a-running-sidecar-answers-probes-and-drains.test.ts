@@ -1,6 +1,7 @@
 import { createServer, type Server } from 'node:http';
 import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
+import { createServer as createTcpServer } from 'node:net';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
@@ -132,6 +133,19 @@ describe('mtls-sidecar probe', () => {
     expect(code).toBe(0);
     expect(out[0]).toMatch(/^\\u001b\[2Jfinex+$/);
     expect(out[0]?.length).toBeLessThan(1_100);
+  });
+
+  it.each([
+    ['something that is no HTTP', 'SSH-2.0-OpenSSH\r\n', 'it is no HTTP'],
+    ['a head without its end', 'HTTP/1.1 200 OK\r\n', 'it is no HTTP'],
+    ['somebody who hangs up', '', 'it closed the connection'],
+  ])('does not take %s for an answer', async (_, said, message) => {
+    const server = createTcpServer((socket) => socket.resume().end(said)).listen(0, '127.0.0.1');
+    running.push({ stop: async () => void (await once(server.close(), 'close')) });
+    await once(server, 'listening');
+    const { code, err } = await told(probe, [`--admin.port=${(server.address() as AddressInfo).port}`]);
+    expect(code).toBe(1);
+    expect(err).toEqual([expect.stringContaining(message)]);
   });
 
   it('takes a redirect for a failure', async () => {

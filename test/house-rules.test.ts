@@ -157,7 +157,7 @@ describe('every power has one owner', () => {
     ['yaml', /^src\/config\//],
     ['node:fs', /^src\/(trust\/|config\/|forward\/static-files\.ts|observe\/output\.ts|commands\/demo\.ts)/],
     ['node:fs/promises', /^src\/(trust\/|config\/|forward\/static-files\.ts|observe\/output\.ts|commands\/demo\.ts)/],
-    ['node:http', /^src\/(listen|admin|forward)\/|^src\/(respond\/relay|commands\/(ask-admin|demo))\.ts$/],
+    ['node:http', /^src\/(listen|admin|forward)\/|^src\/(respond\/relay|commands\/demo)\.ts$/],
     ['node:https', /^src\/(listen|forward)\/|^src\/commands\/(explain-call|demo)\.ts$/],
     ['node:dns', /^src\/forward\//],
     ['node:dns/promises', /^src\/(forward\/|commands\/explain-call\.ts$)/],

@@ -12,6 +12,7 @@ import { takes } from './peers/sidecar.mjs';
 import { PROXY_CORES } from './processes.mjs';
 import { machine, markdown } from './report.mjs';
 import { SCENARIOS } from './scenarios.mjs';
+import { fillDocuments } from './sizing.mjs';
 import { Stage } from './stage.mjs';
 import { judge } from './targets.mjs';
 
@@ -57,14 +58,20 @@ async function measureAll(settings, versions) {
   return result;
 }
 
+/** Five digits are more than was measured. */
+const short = (_key, value) => (typeof value === 'number' ? Number(value.toPrecision(5)) : value);
+
 function write(result, { record }) {
   mkdirSync(RESULTS, { recursive: true });
   const name = record ? `node-${process.versions.node.split('.')[0]}` : 'latest';
   const text = markdown(result);
-  writeFileSync(join(RESULTS, `${name}.json`), `${JSON.stringify(result, null, 1)}\n`);
+  writeFileSync(join(RESULTS, `${name}.json`), `${JSON.stringify(result, short, 1)}\n`);
   writeFileSync(join(RESULTS, `${name}.md`), text);
   writeCharts(result, RESULTS, name);
-  if (record) recordRatios(result, RESULTS);
+  if (record) {
+    recordRatios(result, RESULTS);
+    fillDocuments();
+  }
   console.log(text);
   say(`written to bench/results/${name}.json, .md and .svg`);
 }

@@ -13,7 +13,7 @@ import { readProjectFile } from './support/source-tree.js';
 import { startSidecar, type Sidecar } from './support/sidecar.js';
 
 const LIVES = ['native-sidecar', 'classic'] as const;
-const EXTRAS = ['cert-manager', 'prometheus', 'tencent-im'] as const;
+const EXTRAS = ['cert-manager', 'prometheus', 'tencent-im', 'autoscaling'] as const;
 const SETTINGS = '/etc/mtls-sidecar';
 const CERTIFICATES = '/run/mtls-sidecar';
 
@@ -98,7 +98,7 @@ function configOf(resources: readonly Resource[]): Config {
 
 describe('every combination', () => {
   it('is as the JSON schemas of its kinds want it', () => {
-    expect(COMBINATIONS).toHaveLength(16);
+    expect(COMBINATIONS).toHaveLength(32);
     const resources = [...COMBINATIONS.flatMap(combination), ...render('k8s'), ...render('k8s/existing')];
     expect(resources.flatMap(schemaProblems)).toEqual([]);
   });
@@ -244,11 +244,51 @@ describe('the two lives', () => {
   });
 });
 
+describe('the autoscaler', () => {
+  const resources = combination(['native-sidecar', 'autoscaling']);
+  const deployment = one(resources, 'Deployment');
+  const { scaleTargetRef, minReplicas, metrics } = one(resources, 'HorizontalPodAutoscaler')['spec'] as unknown as {
+    scaleTargetRef: Fields;
+    minReplicas: number;
+    metrics: { type: string; containerResource: { container: string; target: Fields } }[];
+  };
+
+  it('scales the Deployment, which no longer says how many', () => {
+    expect(scaleTargetRef).toEqual({ apiVersion: 'apps/v1', kind: 'Deployment', name: deployment.metadata.name });
+    expect(Object.keys(deployment['spec'] as Fields)).not.toContain('replicas');
+    const [without] = combination(['native-sidecar']).filter(({ kind }) => kind === 'Deployment');
+    expect((without?.['spec'] as Fields)['replicas']).toBe(minReplicas);
+  });
+
+  it('goes by the CPU of each container that the pod has, and of no other', () => {
+    const names = all(podOf(deployment)).map(({ name }) => name);
+    expect(metrics.map(({ containerResource }) => containerResource.container).sort()).toEqual(names.sort());
+    expect(new Set(metrics.map(({ type }) => type))).toEqual(new Set(['ContainerResource']));
+  });
+
+  it('wants less than the core that one process can use', () => {
+    const [sidecar] = metrics.filter(({ containerResource }) => containerResource.container === 'mtls-sidecar');
+    expect(sidecar?.containerResource.target).toEqual({ type: 'AverageValue', averageValue: '600m' });
+  });
+});
+
 describe('the base', () => {
   const resources = combination(['native-sidecar']);
   const config = configOf(resources);
   const deployment = one(resources, 'Deployment');
   const pod = podOf(deployment);
+
+  it('spreads its pods over hosts and zones, where it can', () => {
+    const { topologySpreadConstraints } = pod as unknown as { topologySpreadConstraints: Fields[] };
+    expect(topologySpreadConstraints.map(({ topologyKey }) => topologyKey)).toEqual([
+      'kubernetes.io/hostname',
+      'topology.kubernetes.io/zone',
+    ]);
+    const { selector } = deployment['spec'] as Fields;
+    for (const { labelSelector, whenUnsatisfiable } of topologySpreadConstraints) {
+      expect([labelSelector, whenUnsatisfiable]).toEqual([selector, 'ScheduleAnyway']);
+    }
+  });
 
   it('leaves two ports open: TLS to everybody, the admin listener to Prometheus', () => {
     const { ingress, policyTypes } = one(resources, 'NetworkPolicy')['spec'] as Fields;

@@ -4,6 +4,7 @@ import { Bundle } from '@kubernetes-models/cert-manager/trust.cert-manager.io/v1
 import { PodMonitor } from '@kubernetes-models/prometheus-operator/monitoring.coreos.com/v1/PodMonitor';
 import { PrometheusRule } from '@kubernetes-models/prometheus-operator/monitoring.coreos.com/v1/PrometheusRule';
 import { Deployment } from 'kubernetes-models/apps/v1/Deployment';
+import { HorizontalPodAutoscaler } from 'kubernetes-models/autoscaling/v2/HorizontalPodAutoscaler';
 import { NetworkPolicy } from 'kubernetes-models/networking.k8s.io/v1/NetworkPolicy';
 import { PodDisruptionBudget } from 'kubernetes-models/policy/v1/PodDisruptionBudget';
 import { ConfigMap } from 'kubernetes-models/v1/ConfigMap';
@@ -23,6 +24,7 @@ const KINDS: Readonly<Record<string, readonly [model: Model, module: string]>> =
   'v1 Pod': [Pod, 'kubernetes-models'],
   'v1 Service': [Service, 'kubernetes-models'],
   'apps/v1 Deployment': [Deployment, 'kubernetes-models'],
+  'autoscaling/v2 HorizontalPodAutoscaler': [HorizontalPodAutoscaler, 'kubernetes-models'],
   'policy/v1 PodDisruptionBudget': [PodDisruptionBudget, 'kubernetes-models'],
   'networking.k8s.io/v1 NetworkPolicy': [NetworkPolicy, 'kubernetes-models'],
   'cert-manager.io/v1 Certificate': [Certificate, '@kubernetes-models/cert-manager'],

@@ -1,4 +1,3 @@
-import { cpus } from 'node:os';
 import { request } from 'node:http';
 import { takes } from './peers/sidecar.mjs';
 import {
@@ -7,7 +6,7 @@ import {
   cpuOfChildren,
   freePort,
   hasEnded,
-  PROXY_CORES,
+  ROOM_FOR_WORKERS,
   residentKib,
 } from './processes.mjs';
 import { median } from './statistics.mjs';
@@ -226,7 +225,6 @@ async function memory(scenario, context) {
  */
 async function workers(scenario, context) {
   if (!takes({ workers: '2' })) throw new Error('this version has no workers');
-  const cores = cpus().length;
   const variants = [];
   for (const count of [1, 2]) {
     const [peer] = await startAll(scenario, context, { workers: count });
@@ -239,7 +237,7 @@ async function workers(scenario, context) {
     const spent = cpuOfChildren(child.pid).map((after, at) => after - (before[index][at] ?? 0));
     const whole = spent.reduce((sum, one) => sum + one, 0);
     const largest = count === 1 || whole === 0 ? 1 : Math.max(...spent) / whole;
-    const capacity = cores >= 4 && PROXY_CORES === null ? row.figures.rate : 1e6 / row.figures.cpu / largest;
+    const capacity = ROOM_FOR_WORKERS ? row.figures.rate : 1e6 / row.figures.cpu / largest;
     return { ...row, figures: { ...row.figures, largestShare: largest, capacity } };
   });
   await context.stage.end(...variants);

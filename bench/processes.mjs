@@ -7,9 +7,16 @@ import { cpus } from 'node:os';
 const hasTaskset = spawnSync('taskset', ['--version']).status === 0 && cpus().length > 1;
 const ticksPerSecond = Number(spawnSync('getconf', ['CLK_TCK']).stdout) || 100;
 
-/** Core for the proxy under measurement, and the cores for everything else; null where processes cannot be pinned. */
-export const PROXY_CORES = hasTaskset ? '0' : null;
-export const OTHER_CORES = hasTaskset ? `1-${cpus().length - 1}` : null;
+/** With four cores or more, two workers can have one each and leave enough for their load. */
+export const ROOM_FOR_WORKERS = cpus().length >= 4;
+const FIRST_OTHER = ROOM_FOR_WORKERS ? 2 : 1;
+
+/** Cores for the proxy under measurement, and those for everything else; null where processes cannot be pinned. */
+export const PINNED = hasTaskset;
+export const proxyCores = (workers) => (hasTaskset ? (ROOM_FOR_WORKERS && workers > 1 ? '0-1' : '0') : null);
+export const OTHER_CORES = hasTaskset ? `${FIRST_OTHER}-${cpus().length - 1}` : null;
+/** How many of the latter there are. */
+export const OTHERS = Math.max(1, cpus().length - FIRST_OTHER);
 
 /** The shell raises the limit of open files as far as it may, and is replaced by the program. */
 const RAISE = 'ulimit -n 65536 2>/dev/null || ulimit -n "$(ulimit -H -n)"; exec "$@"';

@@ -110,7 +110,6 @@ export function machine() {
 /** The whole run as a document. */
 export function markdown(result) {
   const { node, openssl, cores, cpu, kernel } = result.machine;
-  const others = Math.max(1, cores - 1);
   const parts = [
     `# Bench of ${result.at.slice(0, 10)}, Node ${node}`,
     `${cores} × ${cpu}, Linux ${kernel}; sidecar on Node ${node} with OpenSSL ${openssl}; ${Object.values(result.versions).join(', ')}.`,
@@ -119,7 +118,7 @@ export function markdown(result) {
       `## ${name}`,
       `${scenario.title}.`,
       scenarioTable(scenario),
-      ...doubts(scenario, others),
+      ...doubts(scenario, result.others),
     ]),
     ...Object.entries(result.skipped).map(([name, why]) => `${name}: not measured, ${why}.`),
     '## targets',

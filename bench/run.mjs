@@ -9,7 +9,7 @@ import { measure } from './measure.mjs';
 import { readOptions } from './options.mjs';
 import { PEERS } from './peers/index.mjs';
 import { takes } from './peers/sidecar.mjs';
-import { PROXY_CORES } from './processes.mjs';
+import { OTHERS, PINNED } from './processes.mjs';
 import { machine, markdown } from './report.mjs';
 import { SCENARIOS } from './scenarios.mjs';
 import { fillDocuments } from './sizing.mjs';
@@ -91,7 +91,8 @@ async function main() {
     at: new Date().toISOString(),
     machine: machine(),
     versions,
-    pinned: PROXY_CORES !== null,
+    pinned: PINNED,
+    others: OTHERS,
     settings,
     minutes: (performance.now() - begun) / 60_000,
     ...measured,

@@ -95,10 +95,8 @@ function memoryTable(result) {
 }
 
 /** Figures of a busy machine are worth more than none, if they say so. */
-function warning({ scenarios, machine: { cores } }) {
-  const doubtful = Object.entries(scenarios).filter(
-    ([, scenario]) => doubts(scenario, Math.max(1, cores - 1)).length > 0,
-  );
+function warning({ scenarios, others }) {
+  const doubtful = Object.entries(scenarios).filter(([, scenario]) => doubts(scenario, others).length > 0);
   const busy = doubtful.length > Object.keys(scenarios).length / 4;
   return busy
     ? ['**The machine was busy with other things while this was measured; the real figures are lower.**']

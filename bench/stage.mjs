@@ -3,7 +3,7 @@ import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { makeCertificates } from './certificates.mjs';
-import { freePort, killTree, listening, OTHER_CORES, PROXY_CORES, start, stop } from './processes.mjs';
+import { freePort, killTree, listening, OTHER_CORES, proxyCores, start, stop } from './processes.mjs';
 
 const HERE = import.meta.dirname;
 
@@ -39,7 +39,7 @@ export class Stage {
     const whole = { ...setup, port, directory: this.directory };
     const output = join(this.directory, `${peer.name}-${port}.log`);
     const log = openSync(output, 'w');
-    const child = this.#start(PROXY_CORES, peer.command(whole), ['ignore', log, log], peer.env?.(whole));
+    const child = this.#start(proxyCores(setup.workers), peer.command(whole), ['ignore', log, log], peer.env?.(whole));
     closeSync(log);
     return { name: peer.name, port, child, setup: whole, output, rounds: [] };
   }

@@ -21,7 +21,9 @@ podman() { command podman "$@" 2> >(grep -v -e systemd -e 'to syslog' >&2); }
 
 clean() {
   command podman pod rm -f mtls-sidecar-test >/dev/null 2>&1 || true
-  command podman rm -f -t 0 mtls-sidecar-alone >/dev/null 2>&1 || true
+  for container in alone app beside; do
+    command podman rm -f -t 0 "mtls-sidecar-$container" >/dev/null 2>&1 || true
+  done
   (cd "$scratch/compose" 2>/dev/null && podman-compose -p mtlstest down >/dev/null 2>&1) || true
   rm -rf "$scratch"
 }
@@ -65,6 +67,22 @@ for _ in 1 2 3 4 5 6 7 8 9 10; do probe --live >/dev/null 2>&1 && break || sleep
 [ "$(probe --live)" = alive ] || fail 'not alive'
 probe --ready >/dev/null 2>&1 && fail 'ready without an application'
 stop_cleanly mtls-sidecar-alone '"msg":"stopped"'
+
+# As compose.sidecar.yaml has it (network_mode: service:sidecar), without a compose that may not know `!reset`.
+say 'beside: the application in the network of the sidecar'
+app="require('http').createServer((q, a) => a.end('hello ' + q.headers['x-ssl-client-cn'] + '\\n')).listen(8080, '127.0.0.1');
+  process.on('SIGTERM', () => process.exit())"
+podman run -d --name mtls-sidecar-beside -p "$tls_port:8443" --cap-drop=ALL --read-only --read-only-tmpfs=false \
+  --security-opt no-new-privileges --user 12345:54321 -v "$scratch/certs:/certs:ro" \
+  -e MTLS_SIDECAR_TLS_CERT=/certs/server.crt -e MTLS_SIDECAR_TLS_KEY=/certs/server.key \
+  -e MTLS_SIDECAR_CLIENT_CERT_CA=/certs/ca.crt -e MTLS_SIDECAR_UPSTREAM_URL=http://127.0.0.1:8080 "$image" >/dev/null
+podman run -d --name mtls-sidecar-app --network container:mtls-sidecar-beside "$app_image" node -e "$app" >/dev/null
+talk callback "$tls_port" "$scratch/certs"
+say 'beside: the application restarts, and finds its network again'
+podman restart -t 5 mtls-sidecar-app >/dev/null
+talk callback "$tls_port" "$scratch/certs"
+podman rm -f -t 5 mtls-sidecar-app >/dev/null
+stop_cleanly mtls-sidecar-beside '"status":200'
 
 say 'compose'
 if type -P podman-compose >/dev/null; then

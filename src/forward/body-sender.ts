@@ -15,6 +15,7 @@ export class BodySender {
   /** Whether all of it is written. */
   done = false;
   private sent = 0;
+  private gathering = false;
 
   constructor(
     private readonly socket: Socket,
@@ -50,19 +51,29 @@ export class BodySender {
     const { contentLength } = this.request;
     // The next request would begin within this one, or this one end within the next.
     if (contentLength !== null && this.sent > contentLength) return this.onError(mismatch());
+    this.gather();
     const flowing = contentLength === null ? this.writeChunk(chunk) : this.socket.write(chunk);
     if (!flowing) this.body.pause();
     this.events.bodyMoved(flowing);
   };
 
+  /** One packet of a caller brings several pieces, a TLS record each. They go on in one write, when it has been read. */
+  private gather(): void {
+    if (this.gathering) return;
+    this.gathering = true;
+    this.socket.cork();
+    setImmediate(this.release);
+  }
+
+  private readonly release = (): void => {
+    this.gathering = false;
+    this.socket.uncork();
+  };
+
   private writeChunk(chunk: Buffer): boolean {
-    const { socket } = this;
-    socket.cork();
-    socket.write(`${chunk.length.toString(16)}\r\n`, 'latin1');
-    socket.write(chunk);
-    const flowing = socket.write('\r\n', 'latin1');
-    socket.uncork();
-    return flowing;
+    this.socket.write(`${chunk.length.toString(16)}\r\n`, 'latin1');
+    this.socket.write(chunk);
+    return this.socket.write('\r\n', 'latin1');
   }
 
   private readonly onEnd = (): void => {

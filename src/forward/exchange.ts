@@ -23,8 +23,11 @@ export interface AnswerSink {
   /** 1xx, any number of times. */
   information(status: number, headers: readonly string[]): void;
   head(status: number, reason: string, headers: readonly string[]): void;
-  /** @returns false when the sink is full; `Exchange.resume` goes on */
-  data(chunk: Buffer): boolean;
+  /**
+   * @param done to be called when the chunk is not needed any more, and not before: its bytes may be overwritten then
+   * @returns false when the sink is full; `Exchange.resume` goes on
+   */
+  data(chunk: Buffer, done?: () => void): boolean;
   end(trailers: readonly string[]): void;
   fail(error: ProxyError): void;
 }

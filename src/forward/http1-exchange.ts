@@ -107,8 +107,8 @@ export class Http1Exchange implements Exchange, ConnectionUser, BodyEvents {
     this.sink.head(status, reason, headers);
   }
 
-  data(chunk: Buffer): boolean {
-    return this.sink.data(chunk);
+  data(chunk: Buffer, done?: () => void): boolean {
+    return this.sink.data(chunk, done);
   }
 
   answered(trailers: readonly string[]): void {

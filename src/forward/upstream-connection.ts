@@ -5,9 +5,12 @@ import { connectOptions } from './address.js';
 import type { AnswerHead } from './answer-head.js';
 import { AnswerParser, type AnswerReader } from './answer-parser.js';
 import { NEVER, type Clock } from './clock.js';
+import { pieceOf } from './spare-buffers.js';
 
 /** Whoever's request a connection carries at the moment. */
 export interface ConnectionUser extends AnswerReader {
+  /** As `AnswerSink.data`. */
+  data(chunk: Buffer, done?: () => void): boolean;
   /** The request can be written: at once on an idle connection, later on a new one. */
   connected(socket: Socket): void;
   /** Whether all of the request is written. */
@@ -29,6 +32,12 @@ export interface ConnectionPool {
   idle(connection: UpstreamConnection): void;
   closed(connection: UpstreamConnection): void;
 }
+
+/**
+ * What may wait to be written before more of a body is asked for. At Node's 16 KiB, each TLS record of a body would stop
+ * and start the reading of its caller. Bytes.
+ */
+const WRITE_AHEAD = 131_072;
 
 /** Bytes that are read at once. A page of it is touched when answers are small. */
 const READ_SIZE = 65_536;
@@ -61,13 +70,10 @@ export class UpstreamConnection implements AnswerReader {
     // A buffer for good: a fresh one for each read costs more than copying the little that is kept of it.
     const buffer = Buffer.allocUnsafeSlow(READ_SIZE);
     const onread = { buffer, callback: (count: number) => this.onRead(buffer.subarray(0, count)) };
-    this.socket = connect({
-      ...connectOptions(address),
-      noDelay: true,
-      keepAlive: true,
-      keepAliveInitialDelay: 60_000,
-      onread,
-    });
+    const options = { noDelay: true, keepAlive: true, keepAliveInitialDelay: 60_000, onread };
+    // An option of streams, which the declared type leaves out.
+    const buffering = { writableHighWaterMark: WRITE_AHEAD };
+    this.socket = connect({ ...connectOptions(address), ...options, ...buffering });
     this.socket.on('connect', () => this.onConnect());
     this.socket.on('drain', () => this.user?.drained());
     this.socket.on('end', () => this.onEnd());
@@ -211,8 +217,10 @@ export class UpstreamConnection implements AnswerReader {
   }
 
   data(chunk: Buffer): boolean {
+    if (this.user === null) return false;
     // The view is overwritten by the next read.
-    return this.user?.data(Buffer.from(chunk)) ?? false;
+    const piece = pieceOf(chunk);
+    return this.user.data(piece.chunk, piece.done);
   }
 }
 

@@ -18,6 +18,12 @@ export interface TlsParameters {
   readonly alpn: readonly string[];
 }
 
+/**
+ * What may wait to be written before the application is not read any more: two reads of it. At Node's 16 KiB, each piece of
+ * an answer would stop and start the reading of the next. Bytes.
+ */
+const WRITE_AHEAD = 131_072;
+
 const FULL: Beginning = { resumes: false, sessionsById: null };
 
 /** What OpenSSL said about the peer certificate. */
@@ -50,6 +56,8 @@ export function startHandshake(raw: Socket, parameters: TlsParameters, beginning
     secureContext: resumes ? parameters.secureContext : parameters.startingContext,
     // Node asks whatever stands here for sessions by their ids. It has to be nothing when nobody answers.
     ...(sessionsById === null ? {} : { server: sessionsById as Server }),
+    // An option of streams, which the declared type leaves out.
+    ...{ highWaterMark: WRITE_AHEAD },
     requestCert: parameters.requestCert,
     // Requested in the handshake, decided by us: with `true` the reason of a refusal is lost in an ECONNRESET.
     rejectUnauthorized: false,

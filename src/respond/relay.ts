@@ -43,6 +43,7 @@ export class Relay implements AnswerSink {
   private exchange: Exchange | null = null;
   private pending: PendingHead | null = null;
   private first: Buffer | null = null;
+  private firstDone: (() => void) | undefined;
   private informed = 0;
   private broken = false;
 
@@ -117,34 +118,38 @@ export class Relay implements AnswerSink {
     this.refuse('upstream_protocol', detail);
   }
 
-  data(chunk: Buffer): boolean {
+  data(chunk: Buffer, done?: () => void): boolean {
     if (this.broken) return true;
     this.bytesOut += chunk.length;
     if (this.pending !== null && this.first === null) {
       this.first = chunk;
+      this.firstDone = done;
       return true;
     }
     this.flush();
     // The head may have turned out to be none: after our refusal there is nothing to write to.
-    return this.broken || this.write(chunk);
+    return this.broken || this.write(chunk, done);
   }
 
-  private write(chunk: Buffer): boolean {
-    if (this.response.write(chunk)) return true;
+  private write(chunk: Buffer, done?: () => void): boolean {
+    if (this.response.write(chunk, done)) return true;
     this.response.once('drain', () => this.exchange?.resume());
     return false;
   }
 
   end(trailers: readonly string[]): void {
-    const { first, response } = this;
+    const { first, firstDone, response } = this;
     this.first = null;
     this.writeHead();
     this.addTrailers(trailers);
     if (this.broken) return;
     if (first === null) response.end();
-    else if (first.length > SMALL_BODY) response.end(first);
-    // As latin1 text, byte for byte the same, Node joins it with the head into one write.
-    else response.end(first.toString('latin1'), 'latin1');
+    else if (first.length > SMALL_BODY) response.end(first, firstDone);
+    else {
+      // As latin1 text, byte for byte the same, Node joins it with the head into one write.
+      response.end(first.toString('latin1'), 'latin1');
+      firstDone?.();
+    }
   }
 
   private addTrailers(trailers: readonly string[]): void {
@@ -171,11 +176,11 @@ export class Relay implements AnswerSink {
 
   /** Writes what waits for company. */
   flush(): void {
-    const { first, pending } = this;
+    const { first, firstDone, pending } = this;
     this.first = null;
     this.writeHead();
     if (this.broken) return;
-    if (first !== null) this.write(first);
+    if (first !== null) this.write(first, firstDone);
     // Node keeps a head until its body begins, which for a stream of events may be long after.
     else if (pending !== null) this.response.flushHeaders();
   }

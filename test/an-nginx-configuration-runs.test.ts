@@ -157,6 +157,41 @@ describe('an application behind callers of one name', () => {
   });
 });
 
+describe('several locations', () => {
+  const need = 'if ($ssl_client_verify != SUCCESS) { return 403; }';
+  const file = install(
+    'locations',
+    mtlsServer(
+      `server_name localhost;
+      location = /healthz { return 200 "fine"; }
+      location /admin { ${need} if ($ssl_client_i_dn != "CN=nobody") { return 403; } proxy_pass http://127.0.0.1:8080; }
+      location /old/ { return 301 https://$host$request_uri; }
+      location /pages/ { alias ${join(dir.path, 'pages')}/; }`,
+      { locationLines: need },
+    ).replace('ssl_verify_client on', 'ssl_verify_client optional'),
+  );
+
+  it('ask of each caller what they asked before', async () => {
+    mkdirSync(join(dir.path, 'pages'), { recursive: true });
+    writeFileSync(join(dir.path, 'pages', 'a.txt'), 'a page');
+    const application = await startApplication();
+    const sidecar = await serve(file, '--upstream.url', application.url);
+    const nobody = { as: null };
+    expect(await call(sidecar, { path: '/healthz', ...nobody })).toMatchObject({ status: 200, body: 'fine' });
+    expect(await call(sidecar, { path: '/pages/a.txt', ...nobody })).toMatchObject({ status: 200, body: 'a page' });
+    expect((await call(sidecar, { path: '/old/x', ...nobody })).headers.location).toBe('https://localhost/old/x');
+    for (const path of ['/', '/admin', '/administrator', '/%61dmin', '//healthz', '/pages/../admin']) {
+      expect((await call(sidecar, { path, ...nobody })).status).toBe(400);
+    }
+    expect((await call(sidecar, { path: '/x' })).status).toBe(200);
+    for (const path of ['/admin', '/administrator', '/ADMIN', '//admin']) {
+      expect((await call(sidecar, { path })).status).toBe(403);
+    }
+    expect(application.seen.map(({ url }) => url)).toEqual(['/x']);
+    await application.stop();
+  });
+});
+
 describe('a guard that is not carried', () => {
   const file = install('guarded', mtlsServer('', { locationLines: 'allow 10.0.0.0/8;\ndeny all;' }));
 

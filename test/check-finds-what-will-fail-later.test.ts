@@ -162,6 +162,18 @@ describe('the application', () => {
     expect((await run()).text).toMatch(/^ok +upstream\.url +http:\/\/127\.0\.0\.1:\d+ accepts connections$/m);
   });
 
+  it('of a route is asked as well, and what the route lets in is noted', async () => {
+    const routes = `[{"path":"/a","upstream":"http://127.0.0.1:1","headers":{"X-Key":"text:s3cret"}},
+      {"path":"/b","verify":"off"},{"path":"/c","upstream":"file:/nowhere"}]`;
+    const { code, text } = await run({ routes });
+    expect(code).toBe(0);
+    expect(text).toMatch(/^ok +routes +\/a, \/b, \/c /m);
+    expect(text).toMatch(/^warning +route \/a +http:\/\/127\.0\.0\.1:1 does not accept connections/m);
+    expect(text).toMatch(/^note +route \/b +verify: off: every caller gets this/m);
+    expect(text).toMatch(/^warning +route \/c +upstream is no directory/m);
+    expect(text).not.toContain('s3cret');
+  });
+
   it('that does not is warned about, and no reason to refuse', async () => {
     const server = createServer().listen(0, '127.0.0.1');
     const { port } = await new Promise<{ port: number }>((resolve) =>

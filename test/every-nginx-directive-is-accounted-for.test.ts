@@ -481,10 +481,9 @@ describe('several locations', () => {
   });
 
   it.each([
-    'location /admin { deny all; }',
-    'location = /metrics { return 403; }',
     'location ~ ^/private { auth_basic x; proxy_pass http://127.0.0.1:8080; }',
-    'location /secure { if ($ssl_client_verify != SUCCESS) { return 403; } proxy_pass http://127.0.0.1:8080; }',
+    'location /some { allow 10.0.0.1; deny all; proxy_pass http://127.0.0.1:8080; }',
+    'location /lua { access_by_lua_file x; return 200; }',
     'location /internal { internal; }',
     'location /odd { some_auth_module on; proxy_pass http://127.0.0.1:8080; }',
     'location /nested { location /nested/x { deny all; } proxy_pass http://127.0.0.1:8080; }',
@@ -492,13 +491,140 @@ describe('several locations', () => {
     expect(server(line).guards()).toHaveLength(1);
   });
 
-  it.each([
-    'location = /favicon.ico { log_not_found off; }',
-    'location /static/ { root /srv; }',
-    'location @x { return 403; }',
-  ])('that are not are lost: %s', (line) => {
-    expect(server(line).guards()).toEqual([]);
-    expect(server(line).entry('location')?.fate).toBe('not-carried');
+  it.each(['location = /favicon.ico { log_not_found off; }', 'location @x { return 403; }'])(
+    'that are not are lost: %s',
+    (line) => {
+      expect(server(line).guards()).toEqual([]);
+      expect(server(line).entry('location')?.fate).toBe('not-carried');
+    },
+  );
+});
+
+describe('locations beside / become routes', () => {
+  it.each<[string, Record<string, unknown>]>([
+    ['location /admin { deny all; }', { path: '/admin*', return: 403 }],
+    ['location = /metrics { return 403; }', { path: '/metrics', return: 403 }],
+    ['location = /healthz { return 200 "ok"; access_log off; }', { path: '/healthz', return: '200 ok' }],
+    [
+      'location = /healthz { default_type application/json; return 200 \'{"ok":true}\'; }',
+      { path: '/healthz', return: '200 {"ok":true}', type: 'application/json' },
+    ],
+    ['location /gone { return 444; }', { path: '/gone*', return: 403 }],
+    [
+      'location /old { return 301 https://new.example$request_uri; }',
+      { path: '/old*', return: '301 https://new.example$request_uri' },
+    ],
+    ['location = /in { return 302 /out; }', { path: '/in', return: '302 /out' }],
+    ['location = /in { return https://new.example/x; }', { path: '/in', return: '302 https://new.example/x' }],
+    ['location /static/ { root /srv; expires 1d; }', { path: '/static/*', upstream: 'file:/srv' }],
+    [
+      'location /files/ { alias /srv/files/; index a.html; }',
+      { path: '/files/*', upstream: 'file:/srv/files', index: ['a.html'], replaceWith: '/' },
+    ],
+    ['location ^~ /b { proxy_pass http://127.0.0.1:8082; }', { path: '/b*', upstream: 'http://127.0.0.1:8082' }],
+    ['location /api/ { proxy_pass http://127.0.0.1:8080/; }', { path: '/api/*', replaceWith: '/' }],
+    ['location /api { proxy_pass http://127.0.0.1:8080/v1; }', { path: '/api*', replaceWith: '/v1' }],
+    ['location = /ws { proxy_pass http://127.0.0.1:8080; }', { path: '/ws' }],
+    [
+      'location /up { client_max_body_size 1g; client_body_timeout 5m; proxy_read_timeout 10m; proxy_pass http://127.0.0.1:8080; }',
+      {
+        path: '/up*',
+        headTimeout: '10m',
+        idleTimeout: '10m',
+        body: '1GiB',
+        bodyIdleTimeout: '5m',
+        tunnelIdleTimeout: '10m',
+      },
+    ],
+    [
+      'location /post { limit_except POST { deny all; } proxy_pass http://127.0.0.1:8080; }',
+      { path: '/post*', allow: [{ methods: ['POST'] }] },
+    ],
+    [
+      'location /admin { if ($ssl_client_s_dn != "CN=admin") { return 403; } proxy_pass http://127.0.0.1:8080; }',
+      { path: '/admin*', allow: [{ subject: 'CN=admin' }] },
+    ],
+    [
+      'location /h { proxy_set_header X-A b; proxy_pass http://127.0.0.1:8080; }',
+      { path: '/h*', headers: { 'X-A': 'text:b' } },
+    ],
+  ])('%s', (line, route) => {
+    const result = server(line);
+    expect(result.guards()).toEqual([]);
+    expect(result.entry('location /')?.fate ?? result.entry('location')?.fate).toBe('carried');
+    expect(result.settings).toMatchObject({ ...BASE, routes: [route] });
+    expect((result.settings['routes'] as object[])[0]).toEqual(route);
+  });
+
+  it('with optional callers, each as strict as it was', () => {
+    const need = 'if ($ssl_client_verify != SUCCESS) { return 403; }';
+    const text = mtlsServer(`location /in { ${need} proxy_pass http://127.0.0.1:8080; }`).replace(
+      'ssl_verify_client on',
+      'ssl_verify_client optional',
+    );
+    const { settings, guards } = imported(text);
+    expect(guards()).toEqual([]);
+    expect(settings).toMatchObject({ 'clientCert.verify': 'optional', routes: [{ path: '/in*', verify: 'required' }] });
+    const other = text.replace(need, '').replace('location / {', `location / { ${need}`);
+    expect(imported(other).settings).toMatchObject({
+      'clientCert.verify': 'required',
+      routes: [{ path: '/in*', verify: 'optional' }],
+    });
+  });
+
+  it('and keep nothing that the main one has alone', () => {
+    const lines = 'location /b { proxy_pass http://127.0.0.1:8080; }';
+    const own =
+      'proxy_set_header X-A b; proxy_read_timeout 5s; client_max_body_size 5m; limit_except POST { deny all; }';
+    const { settings, guards } = server(lines, { locationLines: own });
+    expect(guards()).toEqual([]);
+    expect(settings['routes']).toEqual([
+      {
+        path: '/b*',
+        allow: [],
+        headTimeout: '60s',
+        idleTimeout: '60s',
+        body: '1MiB',
+        tunnelIdleTimeout: '1h',
+        headers: { 'X-A': 'none' },
+      },
+    ]);
+  });
+
+  it('that cannot be said refuse, and stop the import', () => {
+    for (const line of [
+      'return 301 https://$host$request_uri',
+      'return 301 $request_uri',
+      'return 200 $uri',
+      'return 301 //x.example',
+    ]) {
+      const result = server(`location /x { ${line}; }`);
+      expect(result.guards()).toEqual([line]);
+      expect(result.settings['routes']).toEqual([{ path: '/x*', return: 403 }]);
+    }
+    for (const line of ['proxy_pass https://127.0.0.1', 'proxy_pass http://$backend', 'alias /srv/x']) {
+      const result = server(`location = /x { ${line}; }`);
+      expect(result.guards()).toEqual([line]);
+      expect(result.settings['routes']).toEqual([{ path: '/x', return: 403 }]);
+    }
+    const named = server('server_name a.example; location /x { return 301 https://$host$request_uri; }');
+    expect(named.guards()).toEqual([]);
+    expect(named.settings).toMatchObject({
+      'listen.serverNames': ['a.example'],
+      routes: [{ return: '301 https://$host$request_uri' }],
+    });
+  });
+
+  it('tell all applications alike who calls', () => {
+    const header = (name: string) => `proxy_set_header X-Who $ssl_client_${name};`;
+    const two = (first: string, second: string) =>
+      server(`location /b { ${second} proxy_pass http://127.0.0.1:8080; }`, { locationLines: first });
+    expect(two(header('s_dn'), header('s_dn')).guards()).toEqual([]);
+    expect(two('', header('s_dn')).settings).toMatchObject({
+      'identity.headers': { 'X-Who': 'subject' },
+      'identity.presets': [],
+    });
+    expect(two(header('i_dn'), header('s_dn')).guards()).toEqual(['proxy_set_header X-Who $ssl_client_s_dn']);
   });
 });
 

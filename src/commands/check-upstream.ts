@@ -8,7 +8,7 @@ import type { Finding } from './findings.js';
 const PATIENCE_MS = 1_000;
 
 /** Whether the application accepts connections. Sends nothing. It may be started later, so that is no error. */
-export async function checkUpstream({ upstream }: Config): Promise<Finding[]> {
+export async function checkUpstream({ upstream }: Pick<Config, 'upstream'>): Promise<Finding[]> {
   const options = optionsOf(upstream.address);
   if (options === null) return [];
   const failure = await knock(options, Math.min(upstream.connectTimeout, PATIENCE_MS));

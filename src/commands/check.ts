@@ -1,5 +1,5 @@
 import { parseArguments } from '../config/arguments.js';
-import type { Config } from '../config/config.js';
+import type { Config, Route } from '../config/config.js';
 import { loadConfigWithSources } from '../config/load.js';
 import { importNginx } from '../config/nginx-conf.js';
 import type { LoadedConfig } from '../config/load.js';
@@ -41,6 +41,7 @@ async function examine(input: Parameters<typeof loadConfigWithSources>[0]): Prom
       ...checkCredentials(loaded),
       ...checkFiles(config),
       ...(await checkUpstream(config)),
+      ...(await Promise.all(config.routes.map((route) => checkRoute(route, config)))).flat(),
     ];
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
@@ -57,6 +58,7 @@ function checkSettings({ config, sources }: LoadedConfig): Finding[] {
 /** The value in effect, short. Secrets are in the files that settings name; one is put into the setting all too easily. */
 function shown(config: Config, name: string): string {
   if (name === 'tls.keyPassphraseFile') return 'given';
+  if (name === 'routes') return config.routes.map((route) => route.name).join(', ');
   // Their texts may be passwords for the application.
   if (name === 'forwarded.headers') return Object.keys(config.forwarded.headers).join(', ');
   const value = name
@@ -100,6 +102,26 @@ function risks({ tls, clientCert, upstream, admin }: Config): Finding[] {
     [admin.port !== null && !isLoopback(admin.host), note('admin.host', 'others can reach the admin listener')],
   ];
   return all.filter(([applies]) => applies).map(([, finding]) => finding);
+}
+
+/** What of a route is worth a second look, unless the settings have it, too. */
+async function checkRoute(route: Route, config: Config): Promise<Finding[]> {
+  const { name, clientCert, upstream } = route;
+  const { verify } = clientCert;
+  const about = `route ${name}`;
+  const first = [config, ...config.routes].find((other) => other.upstream.url === upstream.url);
+  const asked = first === route ? await checkUpstream(route) : [];
+  const all: readonly (readonly [boolean, Finding])[] = [
+    [verify === 'off', note(about, 'verify: off: every caller gets this, and nobody is identified')],
+    [verify === 'optional', note(about, 'callers without a certificate get this, unidentified')],
+    [verify === 'optional-no-ca', warning(about, 'callers with a certificate of any issuer get this')],
+    [isMissing(upstream.address), warning(about, 'upstream is no directory: every file would be missing')],
+    [isRemote(upstream.address), warning(about, 'identity headers travel in the clear to another machine')],
+  ];
+  return [
+    ...all.filter(([applies]) => applies).map(([, finding]) => finding),
+    ...asked.map((finding) => ({ ...finding, about })),
+  ];
 }
 
 function isRemote(address: Config['upstream']['address']): boolean {

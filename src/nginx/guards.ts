@@ -18,7 +18,7 @@ const HARMLESS = new Set(['set', 'add_header', 'access_log', 'expires', 'gzip', 
 const NOT_EXACT = 'no rule of clientCert.allow says the same: write one, such as {commonName: im.qq.com}';
 
 /** Turns what refuses requests into allow rules, and says what could not be turned. */
-export function carryGuards(work: Work, reach: Reach): void {
+export function carryGuards(work: Work, reach: Pick<Reach, 'location' | 'paths'>): void {
   const guards = new Guards(work);
   guards.reach(reach);
   for (const level of [work.server.block ?? [], work.location?.block ?? []]) {
@@ -35,7 +35,7 @@ class Guards {
 
   constructor(private readonly work: Work) {}
 
-  reach({ location, paths }: Reach): void {
+  reach({ location, paths }: Pick<Reach, 'location' | 'paths'>): void {
     const { ledger } = this.work;
     if (location === null) return;
     if (paths === null) ledger.carried(location);
@@ -123,6 +123,7 @@ class Guards {
   private explain(directive: Directive, demand: Exclude<Demand, { kind: 'rules' }>): void {
     const { ledger } = this.work;
     if (demand.kind === 'nothing') ledger.notNeeded(directive, demand.text);
+    else if (demand.kind === 'names' && this.work.isRoute === true) ledger.guardLost(directive, NOT_EXACT);
     else if (demand.kind === 'names') {
       ledger.settings.delete('listen.serverNames');
       ledger.set('listen.serverNames', demand.names, directive);

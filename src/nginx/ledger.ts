@@ -32,7 +32,13 @@ interface Verdict {
 /** Keeps what became of each directive, and the settings that came of them. The first verdict stands. */
 export class Ledger {
   readonly settings = new Map<string, CarriedSetting>();
-  private readonly verdicts = new Map<Directive, Verdict>();
+
+  constructor(private readonly verdicts = new Map<Directive, Verdict>()) {}
+
+  /** The same verdicts, and settings of its own. */
+  forRoute(): Ledger {
+    return new Ledger(this.verdicts);
+  }
 
   has(directive: Directive): boolean {
     return this.verdicts.has(directive);
@@ -71,6 +77,12 @@ export class Ledger {
 
   set(name: string, value: unknown, { file, line }: Directive): void {
     if (!this.settings.has(name)) this.settings.set(name, { value, file, line });
+  }
+
+  /** Undoes what was said of a directive: something that came later makes it impossible. */
+  conflict(directive: Directive, text: string): void {
+    this.verdicts.delete(directive);
+    this.guardLost(directive, text);
   }
 
   /** One entry for each directive, in the order of reading. */

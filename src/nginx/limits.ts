@@ -12,6 +12,9 @@ const TIMES: readonly (readonly [name: string, settings: readonly string[]])[] =
   ['proxy_read_timeout', ['upstream.headTimeout', 'upstream.idleTimeout', 'limits.tunnelIdleTimeout']],
 ];
 
+/** What a route can have of its own. */
+const OF_ROUTES = new Set(['client_body_timeout', 'proxy_connect_timeout', 'proxy_read_timeout']);
+
 /** `limits.head` cannot be less or more. Bytes. */
 const SMALLEST_HEAD = 1024;
 const LARGEST_HEAD = 16 * 1024 ** 2;
@@ -30,6 +33,16 @@ export function carryLimits(work: Work): void {
   if (underscores === undefined) return;
   if (underscores.args[0] === 'on') ledger.set('headers.underscores', 'keep', underscores);
   ledger.carried(underscores);
+}
+
+/** Carries the sizes and deadlines that a route can have. */
+export function carryRouteLimits(work: Work): void {
+  const { ledger, scope } = work;
+  for (const [name, settings] of TIMES) {
+    const directive = OF_ROUTES.has(name) ? scope.one(name) : undefined;
+    if (directive !== undefined) carryTime(directive, settings, ledger);
+  }
+  carryBody(work);
 }
 
 function carryTime(directive: Directive, settings: readonly string[], ledger: Ledger): void {

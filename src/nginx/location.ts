@@ -22,6 +22,8 @@ export interface Reach {
   readonly location: Directive | null;
   /** Paths and patterns of allow rules; null when all paths do. */
   readonly paths: readonly string[] | null;
+  /** The others that become routes. */
+  readonly routes: readonly Directive[];
 }
 
 /** What may stand in a location without keeping anybody out. */
@@ -38,7 +40,8 @@ function isGuarded(location: Directive): boolean {
 
 /**
  * The location whose application becomes ours: `/` if it forwards, else the first that forwards, else `/` with its
- * files. The others are reported; nginx sends each request to one of them, the sidecar sends all to one application.
+ * files. Beside `/` the others become routes where a route can say all that keeps anybody out of them; what is left is
+ * reported.
  */
 export function chooseLocation(server: Directive, ledger: Ledger): Reach {
   const locations = named(server.block, 'location');
@@ -48,14 +51,38 @@ export function chooseLocation(server: Directive, ledger: Ledger): Reach {
   const root = locations.find((each) => matchOf(each).kind === 'prefix' && matchOf(each).path === '/');
   const location = forwarding.find((each) => each === root) ?? forwarding[0] ?? root ?? null;
   const others = locations.filter((each) => each !== location);
-  const same = location === null ? [] : others.filter((each) => isSameWay(each, location));
+  const isAll = location === null || location === root;
+  const routes = isAll ? others.filter(isRoute) : [];
+  const left = others.filter((each) => !routes.includes(each));
+  const same = location === null ? [] : left.filter((each) => isSameWay(each, location));
   for (const each of same) {
     ledger.changed(each, `it goes the way of line ${location?.line}, with the settings of that location`);
     forAll(each, (inner) => ledger.lost(inner, `the settings of line ${location?.line} hold for all paths`));
   }
-  const isAll = location === null || location === root;
-  for (const each of others.filter((other) => !same.includes(other))) leave(each, { location, isAll, ledger });
-  return { location, paths: isAll ? null : [location, ...same].flatMap(pathsOf) };
+  for (const each of left.filter((other) => !same.includes(other))) leave(each, { location, isAll, ledger });
+  return { location, paths: isAll ? null : [location, ...same].flatMap(pathsOf), routes };
+}
+
+/** What a route says in place of a location, besides what keeps nobody out. */
+const SAID_BY_ROUTES = new Set(['return', 'if', 'limit_except', 'deny']);
+const WAYS = new Set(['proxy_pass', 'return', 'root', 'alias', 'deny']);
+
+/** A path that can be read in one way alone. */
+const PLAIN_PATH = /^\/(?!.*(?:\/\/|\/\.{1,2}(?:\/|$)|[?#%;\\*]))[!-~]*$/;
+
+/** Whether a route can say all of a location. Addresses are not looked at: `deny all` alone can be said. */
+function isRoute(location: Directive): boolean {
+  const { kind, path } = matchOf(location);
+  const block = location.block ?? [];
+  const isPlain = (kind === 'prefix' || kind === 'exact') && PLAIN_PATH.test(path);
+  return (
+    isPlain &&
+    block.some(({ name }) => WAYS.has(name)) &&
+    block.every(({ name, args }) => {
+      if (name === 'deny') return args[0] === 'all';
+      return SAID_BY_ROUTES.has(name) || HARMLESS.test(name);
+    })
+  );
 }
 
 /** Where a location forwards to, as written; null when it does not. */

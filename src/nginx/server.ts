@@ -74,7 +74,7 @@ function verdictOn(server: Directive, { chosen, names, http, ledger, tls }: Leav
 const HOST_NAME = /^(?=.{1,253}$)[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*$/i;
 
 /** Null when one of the names is a pattern or the catch-all. */
-function literalNames(server: Directive): readonly string[] | null {
+export function literalNames(server: Directive): readonly string[] | null {
   const names = named(server.block, 'server_name').flatMap(({ args }) => args);
   return names.length > 0 && names.every((name) => HOST_NAME.test(name))
     ? names.map((name) => name.toLowerCase())

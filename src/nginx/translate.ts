@@ -8,6 +8,7 @@ import { carryListen } from './listen.js';
 import { chooseLocation } from './location.js';
 import { carryErrorLog, carryLogs } from './logs.js';
 import { carryRealIp } from './real-ip.js';
+import { carryRoutes } from './routes.js';
 import { Scope } from './scope.js';
 import { chooseServer, httpLevel } from './server.js';
 import type { Directive } from './syntax.js';
@@ -50,6 +51,7 @@ function carryServer(parts: Pick<Work, 'server' | 'http' | 'ledger' | 'options'>
   carryLimits(work);
   carryLogs(work);
   carryRealIp(work);
+  carryRoutes(work, reach.routes);
 }
 
 function missing(server: Directive | null, { settings }: Ledger): string[] {

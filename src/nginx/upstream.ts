@@ -50,8 +50,8 @@ function carryPass(pass: Directive, work: Work): void {
   ledger.set('upstream.url', address.startsWith('unix:') ? address : `http://${address}`, pass);
   if (isRemote) ledger.set('upstream.unsafeRemote', true, pass);
   const { path } = work.location === null ? { path: '/' } : matchOf(work.location);
-  if (target.uri !== null && target.uri !== path) {
-    return ledger.guardLost(pass, `paths are never changed: the application gets ${path}…, not ${target.uri}…`);
+  if (target.uri !== null && target.uri !== path && !carryReplacement(pass, target.uri, work)) {
+    return ledger.guardLost(pass, `paths are not changed so: the application gets ${path}…, not ${target.uri}…`);
   }
   const notes = [
     ...(isRemote ? ['UNSAFE: identity headers travel in the clear to another machine, as before'] : []),
@@ -61,6 +61,17 @@ function carryPass(pass: Directive, work: Work): void {
   if (notes.length === 0) ledger.carried(pass);
   else ledger.changed(pass, notes.join('; '));
 }
+
+/** A route can replace the beginning of a path; one slash must stay one. */
+function carryReplacement(pass: Directive, uri: string, { location, ledger, isRoute = false }: Work): boolean {
+  if (!isRoute || location === null || !PLAIN_URI.test(uri)) return false;
+  const { kind, path } = matchOf(location);
+  if (kind !== 'exact' && path.endsWith('/') !== uri.endsWith('/')) return false;
+  ledger.set('replaceWith', uri, pass);
+  return true;
+}
+
+const PLAIN_URI = /^\/(?!.*(?:\/\/|\/\.{1,2}(?:\/|$)|[?#%;\\*]))[!-~]*$/;
 
 function keepsHost({ scope }: Work): boolean {
   return scope.all('proxy_set_header').some(({ args }) => args[0]?.toLowerCase() === 'host');
@@ -104,7 +115,9 @@ function carryDirectory(
 ): void {
   const { ledger, location, options } = how.work;
   const isWhole = location === null || matchOf(location).path === '/';
-  if (written.includes('$') || (how.isAlias && !isWhole)) {
+  const isBelow = location !== null && matchOf(location).path.endsWith('/');
+  const isReplaced = how.isAlias && !isWhole && isBelow && carryReplacement(from, '/', how.work);
+  if (written.includes('$') || (how.isAlias && !isWhole && !isReplaced)) {
     return ledger.guardLost(from, 'one fixed directory only: set upstream.url to file:/directory');
   }
   const directory = fullName(options.prefix, written).replace(/(?<=.)\/+$/, '');

@@ -21,6 +21,8 @@ export interface Work {
   readonly server: Directive;
   /** The location whose application becomes ours; null when the server itself serves files. */
   readonly location: Directive | null;
+  /** Whether the location becomes a route, beside another that becomes the settings. */
+  readonly isRoute?: boolean;
 }
 
 /** A file name as nginx resolves it for certificates, keys and lists. */

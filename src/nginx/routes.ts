@@ -1,0 +1,190 @@
+import { modeOf } from './client-cert.js';
+import { carryGuards } from './guards.js';
+import { carryHeaders } from './headers.js';
+import type { Ledger } from './ledger.js';
+import { carryRouteLimits } from './limits.js';
+import { matchOf } from './location.js';
+import { Scope } from './scope.js';
+import { literalNames } from './server.js';
+import type { Directive } from './syntax.js';
+import { carryUpstream } from './upstream.js';
+import { named, withConstants, type Work } from './work.js';
+
+/** What a route may replace, by full and by short name, and what it is where nobody says anything. */
+const KEYS: readonly (readonly [setting: string, key: string, byDefault: unknown])[] = [
+  ['clientCert.verify', 'verify', 'required'],
+  ['clientCert.allow', 'allow', []],
+  ['upstream.url', 'upstream', ''],
+  ['upstream.unsafeRemote', 'unsafeRemote', false],
+  ['upstream.index', 'index', ['index.html']],
+  ['upstream.connectTimeout', 'connectTimeout', '2s'],
+  ['upstream.headTimeout', 'headTimeout', '60s'],
+  ['upstream.idleTimeout', 'idleTimeout', '60s'],
+  ['limits.body', 'body', '1MiB'],
+  ['limits.bodyIdleTimeout', 'bodyIdleTimeout', '60s'],
+  ['limits.tunnelIdleTimeout', 'tunnelIdleTimeout', '1h'],
+];
+
+/** Settings that belong to an application: with another one all of them are said. */
+const OF_APPLICATION = ['unsafeRemote', 'index'];
+
+/** Carries locations beside the main one, each as a route. */
+export function carryRoutes(main: Work, locations: readonly Directive[]): void {
+  const { ledger } = main;
+  const routes = locations.map((location) => carryRoute(main, location));
+  const [first] = locations;
+  if (first !== undefined) ledger.set('routes', routes, first);
+}
+
+function carryRoute(main: Work, location: Directive): ReadonlyMap<string, unknown> {
+  const { server, http } = main;
+  const ledger = main.ledger.forRoute();
+  const levels = [location.block ?? [], server.block ?? [], http];
+  const work: Work = { ...main, location, ledger, scope: new Scope(levels, ledger), isRoute: true };
+  const route = new Map<string, unknown>([['path', pathOf(location)]]);
+  ledger.carried(location, `a route for ${pathOf(location)}`);
+  ledger.set('clientCert.verify', modeOf(work), location);
+  const answer = named(location.block, 'return')[0] ?? named(location.block, 'deny')[0];
+  const said = answer === undefined ? carryWay(work) : carryAnswer(answer, { ...work, main: main.ledger });
+  carryGuards(work, { location: null, paths: null });
+  if (said === null) {
+    carryRouteLimits(work);
+    carryHeaders(work);
+  }
+  for (const each of location.block ?? [])
+    if (SAME_FOR_ALL.test(each.name)) ledger.lost(each, 'it is one for all paths');
+  addDifferences(route, { main, ledger, answers: said !== null });
+  for (const [key, value] of said ?? []) route.set(key, value);
+  const replacement = valueIn(ledger, 'replaceWith');
+  if (replacement !== undefined) route.set('replaceWith', replacement);
+  if (said === null) addHeaders(route, main, work);
+  return route;
+}
+
+/** Null when it leads somewhere. What cannot be carried is closed: its guard is lost, and `--force` must not open the path. */
+function carryWay(work: Work): Said | null {
+  carryUpstream(work);
+  return work.ledger.settings.has('upstream.url') ? null : CLOSED;
+}
+
+type Said = readonly (readonly [key: string, value: unknown])[];
+const CLOSED: Said = [['return', 403]];
+
+/** What no route can have of its own, and keeps nobody out. */
+const SAME_FOR_ALL =
+  /^(?:access_log|error_log|keepalive_\w+|client_header_\w+|large_client_header_buffers|underscores_in_headers)$/;
+
+/** A prefix ends anywhere in nginx, and so does a route with a star. */
+function pathOf(location: Directive): string {
+  const { kind, path } = matchOf(location);
+  return kind === 'exact' ? path : `${path}*`;
+}
+
+interface Comparison {
+  readonly main: Work;
+  readonly ledger: Ledger;
+  /** Whether it answers by itself: then only who may ask is of interest. */
+  readonly answers: boolean;
+}
+
+function addDifferences(route: Map<string, unknown>, { main, ledger, answers }: Comparison): void {
+  const isOther = valueIn(ledger, 'upstream.url') !== valueIn(main.ledger, 'upstream.url');
+  for (const [setting, key, byDefault] of KEYS) {
+    if (answers && key !== 'verify' && key !== 'allow') continue;
+    const own = valueIn(ledger, setting) ?? byDefault;
+    // Another application begins with the defaults of these.
+    const usual = isOther && OF_APPLICATION.includes(key) ? byDefault : (valueIn(main.ledger, setting) ?? byDefault);
+    if (written(own) !== written(usual)) route.set(key, own);
+  }
+}
+
+function valueIn({ settings }: Ledger, name: string): unknown {
+  return settings.get(name)?.value;
+}
+
+/** Maps have no JSON of their own. */
+function written(value: unknown): string {
+  return JSON.stringify(value, (_key, inner: unknown) => (inner instanceof Map ? [...inner] : inner));
+}
+
+/** The headers of the location in place of those of the main one; who the caller is is told to all applications alike. */
+function addHeaders(route: Map<string, unknown>, main: Work, { ledger, location }: Work): void {
+  const own = mapIn(ledger, 'forwarded.headers');
+  const usual = mapIn(main.ledger, 'forwarded.headers');
+  const gone = [...usual.keys()].filter((name) => !own.has(name)).map((name) => [name, 'none'] as const);
+  const others = [...own].filter(([name, fact]) => usual.get(name) !== fact);
+  const headers = new Map([...others, ...gone]);
+  if (headers.size > 0) route.set('headers', headers);
+  const identity = mapIn(ledger, 'identity.headers');
+  const shared = mapIn(main.ledger, 'identity.headers');
+  if (identity.size === 0 || location === null) return;
+  for (const [name, attribute] of identity) {
+    const same = named(location.block, 'proxy_set_header').find(({ args }) => args[0] === name) ?? location;
+    if ((shared.get(name) ?? attribute) !== attribute)
+      main.ledger.conflict(same, 'the headers of a caller are the same for all paths');
+    else shared.set(name, attribute);
+  }
+  main.ledger.set('identity.headers', shared, location);
+  main.ledger.set('identity.presets', valueIn(ledger, 'identity.presets'), location);
+}
+
+function mapIn(ledger: Ledger, setting: string): Map<string, string> {
+  return (valueIn(ledger, setting) as Map<string, string> | undefined) ?? new Map<string, string>();
+}
+
+/** What a route answers by itself. What cannot be said becomes a refusal: nobody gets further than before. */
+/** The location, and where settings go that hold for all. */
+type Answering = Work & { readonly main: Ledger };
+
+function carryAnswer(directive: Directive, work: Answering): Said {
+  const { ledger } = work;
+  if (directive.name === 'deny') {
+    ledger.carried(directive, 'return: 403');
+    return CLOSED;
+  }
+  const answer = answerOf(directive.args, work);
+  if (answer === null) {
+    ledger.guardLost(directive, 'this answer cannot be given: 403 instead');
+    return CLOSED;
+  }
+  // nginx's own way to say nothing.
+  if (answer === '444') {
+    ledger.changed(directive, 'return: 403 instead of no answer');
+    return CLOSED;
+  }
+  ledger.carried(directive);
+  const type = work.scope.value('default_type') ?? '';
+  const hasText = /^(?:2|4|5)\d\d ./.test(answer) && CONTENT_TYPE.test(type);
+  return [['return', /^\d+$/.test(answer) ? Number(answer) : answer], ...(hasText ? [['type', type] as const] : [])];
+}
+
+const CONTENT_TYPE = /^[\w.+-]+\/[\w.+-]+$/;
+
+/** `return` as a route writes it; null for what a route cannot say. */
+function answerOf([first = '', ...rest]: readonly string[], work: Answering): string | null {
+  if (!/^\d{3}$/.test(first)) return redirectOf('302', first, work);
+  const text = rest.join(' ');
+  if (/^30[12378]$/.test(first)) return redirectOf(first, text, work);
+  const isAnswer = /^(?:2|4|5)\d\d$/.test(first) && !text.includes('$') && !(/^20[45]$/.test(first) && text !== '');
+  if (!isAnswer) return null;
+  return text === '' ? first : `${first} ${text}`;
+}
+
+const REDIRECT =
+  /^(?:https?:\/\/(?:\$host|[A-Za-z0-9.-]+)(?::\d{1,5})?(?:[/?][^$"\\\s]*)?|\/(?![/\\$])[^$"\\\s]*)(?:\$request_uri)?$/;
+
+function redirectOf(status: string, written: string, work: Answering): string | null {
+  const names = literalNames(work.server);
+  const target = withConstants(written, work)
+    .replace(/\$\{(\w+)\}/g, '$$$1')
+    .replace(/\$uri\$is_args\$args$/, '$request_uri')
+    .replace(/^\$scheme\b/, 'https')
+    .replace(/\$server_name\b/, names?.[0] ?? '$server_name')
+    .replace(/\$http_host\b/, '$host');
+  if (!REDIRECT.test(target)) return null;
+  if (!target.includes('$host')) return `${status} ${target}`;
+  // Callers could choose any other name.
+  if (names === null) return null;
+  work.main.set('listen.serverNames', names, work.location ?? work.server);
+  return `${status} ${target}`;
+}

@@ -113,6 +113,16 @@ describe('past limits.connections', () => {
     expect((await call(sidecar)).status).toBe(200);
     callers[1].socket.destroy();
   });
+
+  it('the admin listener still answers', async () => {
+    const sidecar = await start({ 'limits.connections': '2' });
+    const callers = [await openRaw(sidecar), await openRaw(sidecar)];
+    for (const caller of callers) await ask(caller, '/in');
+    expect((await call(sidecar)).status).toBe(503);
+    for (const path of ['/livez', '/readyz', '/metrics', '/status'])
+      expect((await sidecar.admin(path)).status).toBe(200);
+    for (const { socket } of callers) socket.destroy();
+  });
 });
 
 describe('when the sidecar drains', () => {

@@ -42,6 +42,7 @@ export async function startSubject(
   pki: ReturnType<typeof makePki>,
   upstream: string,
   settings: Readonly<Record<string, string>> = {},
+  nodeArguments: readonly string[] = [],
 ): Promise<Subject> {
   const { flags } = credentialFlags(pki);
   const own = {
@@ -51,7 +52,10 @@ export async function startSubject(
     'limits.requestsPerConnection': '1000000',
   };
   const args = asArguments({ ...flags, ...own, 'upstream.url': upstream, ...settings });
-  const child = spawn(process.execPath, [MAIN, 'run', ...args], { stdio: ['ignore', 'pipe', 'inherit'], env: {} });
+  const child = spawn(process.execPath, [...nodeArguments, MAIN, 'run', ...args], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+    env: {},
+  });
   const log = new RecordLog();
   const ports = new Promise<[port: number, adminPort: number]>((resolve, reject) => {
     child.once('exit', () => reject(new Error('the sidecar did not start')));

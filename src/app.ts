@@ -226,7 +226,7 @@ function createPolicy({ config, credentials }: Loaded, knownPaths: KnownPaths): 
     depth,
     purpose,
     anchors: cas.map(({ certificate }) => certificate),
-    revocation: crls.length > 0 ? createRevocationCheck(crls) : () => null,
+    revocation: crls.length > 0 ? createRevocationCheck(crls, crlExpired) : () => null,
     readsCrls: crlExpired === 'warn',
     knownPaths,
   };
@@ -345,9 +345,15 @@ export interface Facts {
   readonly recent: readonly StepCounts[];
 }
 
+/** How often it is asked whether a CRL has run out. Milliseconds. */
+const LIST_INTERVAL = 1_000;
+
 /** Serves callers: everything but the management. */
 export class Service {
   private bound: AddressInfo | null = null;
+  private listWatch: NodeJS.Timeout | undefined;
+  /** When the ends of CRLs were looked at. Milliseconds since the epoch. */
+  private looked = Date.now();
 
   constructor(readonly parts: ServiceParts) {}
 
@@ -376,7 +382,21 @@ export class Service {
 
   async listen(): Promise<AddressInfo> {
     this.bound = await this.parts.listener.listen();
+    this.listWatch = setInterval(() => this.noticeEndedLists(), LIST_INTERVAL);
+    this.listWatch.unref();
     return this.bound;
+  }
+
+  /** No file changes when a CRL runs out, and OpenSSL is asked by new handshakes alone. */
+  private noticeEndedLists(): void {
+    const { state, entrance } = this.parts;
+    const now = Date.now();
+    const before = this.looked;
+    this.looked = now;
+    if (state.config.clientCert.crlExpired !== 'refuse') return;
+    const { crls } = state.credentials;
+    const ended = crls.some(({ nextUpdate }) => nextUpdate !== null && before <= nextUpdate && nextUpdate < now);
+    if (ended) entrance.reconsider();
   }
 
   /** The files as they are now, with these settings; not yet in use. @throws ConfigError */
@@ -444,6 +464,7 @@ export class Service {
 
   async close(): Promise<void> {
     const { listener, entrance, applications } = this.parts;
+    clearInterval(this.listWatch);
     listener.stopAccepting();
     applications.closeTunnels();
     entrance.closeAll();

@@ -40,7 +40,7 @@ export const REQUEST_CODES = [
   'misdirected',
   'not_allowed',
   'expired',
-  // About a connection that was let in for other routes, or before a reload.
+  // About a connection that was let in for other routes, or before a reload or the end of a CRL.
   'no_certificate',
   'untrusted_issuer',
   'self_signed',

@@ -49,7 +49,7 @@ export interface Start {
   readonly workers: number | null;
 }
 
-/** How often the ends of certificates and CRLs are looked at. Milliseconds. */
+/** How often the ends of certificates and CRLs are looked at, at least. Milliseconds. */
 const EXPIRY_INTERVAL = 3_600_000;
 
 /** Sections that a reload takes over; of `log` the level alone, of `routes` what they ask of callers. */
@@ -63,6 +63,7 @@ export class Management {
   private expiryTimer: NodeJS.Timeout | undefined;
   /** Settings in force. */
   private inForce: Config;
+  private isClosed = false;
   /** Changed settings that wait for a restart. */
   private waiting = '';
 
@@ -106,8 +107,6 @@ export class Management {
   /** Says what is served, and begins to look at files and dates. */
   async begin(start: Start): Promise<void> {
     this.announce(start);
-    this.expiryTimer = setInterval(() => void this.warnOfExpiry(), EXPIRY_INTERVAL);
-    this.expiryTimer.unref();
     this.reloader.start();
     await this.warnOfExpiry();
   }
@@ -118,7 +117,8 @@ export class Management {
   }
 
   async close(): Promise<void> {
-    clearInterval(this.expiryTimer);
+    clearTimeout(this.expiryTimer);
+    this.isClosed = true;
     this.reloader.stop();
     await this.admin?.close();
   }
@@ -183,12 +183,22 @@ export class Management {
   private async warnOfExpiry(): Promise<void> {
     const now = Date.now();
     const items = await this.parts.managed.expiring(now);
+    this.lookAgain(items, now);
     for (const { item, days } of this.expiryWatch.news(items, now)) {
       const { what, name, file, at } = item;
       const message =
         days === 0 ? `${what} has expired` : `${what} expires within ${days === 1 ? 'a day' : `${days} days`}`;
       this.log.warn(message, { subject: name, file, notAfter: new Date(at).toISOString() });
     }
+  }
+
+  /** In an hour, or when the next of these things ends. */
+  private lookAgain(items: readonly Expiring[], now: number): void {
+    clearTimeout(this.expiryTimer);
+    if (this.isClosed) return;
+    const left = items.map(({ at }) => at - now).filter((time) => time > 0);
+    this.expiryTimer = setTimeout(() => void this.warnOfExpiry(), Math.min(EXPIRY_INTERVAL, ...left) + 1);
+    this.expiryTimer.unref();
   }
 
   private announce({ version, address, cas, workers }: Start): void {

@@ -38,9 +38,13 @@ function resigned(pem: string, key: KeyObject, oid: string, digest: string | nul
 const x509 = ({ certDer }: Issued): X509Certificate => new X509Certificate(certDer);
 
 /** What the lists say about a chain: the leaf first, the anchor last. */
-function ask(lists: readonly string[], [leaf, ...path]: readonly Issued[]): RevocationFinding | null {
-  const check = createRevocationCheck(lists.map((pem) => readCrl('list.crl', { label: 'X509 CRL', pem })));
-  return check(x509(leaf as Issued), path.map(x509));
+function ask(
+  lists: readonly string[],
+  [leaf, ...path]: readonly Issued[],
+  expired: 'refuse' | 'warn' = 'warn',
+): RevocationFinding | null {
+  const read = lists.map((pem) => readCrl('list.crl', { label: 'X509 CRL', pem }));
+  return createRevocationCheck(read, expired)(x509(leaf as Issued), path.map(x509), Date.now());
 }
 
 describe('a certificate on a list of its issuer', () => {
@@ -81,6 +85,29 @@ describe('a certificate on a list of its issuer', () => {
     const others = Array.from({ length: 10_000 }, (_, index) => BigInt(index) << 64n);
     expect(ask([root.crl({ revoked: [...others, client.serial] })], [client, root])).toEqual(REVOKED);
     expect(ask([root.crl({ revoked: others })], [client, root])).toBeNull();
+  });
+});
+
+describe('a list that has expired', () => {
+  const old = { thisUpdate: Date.now() - 9 * DAY, nextUpdate: Date.now() - DAY };
+  const EXPIRED: RevocationFinding = { reason: 'crl_expired', detail: 'CRL has expired' };
+
+  test('counts under warn, and not under refuse', () => {
+    expect(ask([root.crl(old)], [client, root], 'warn')).toBeNull();
+    expect(ask([root.crl(old)], [client, root], 'refuse')).toEqual(EXPIRED);
+    expect(ask([root.crl()], [client, root], 'refuse')).toBeNull();
+    expect(ask([root.crl({ ...old, nextUpdate: null })], [client, root], 'refuse')).toBeNull();
+  });
+
+  test('is made up for by another of the same CA', () => {
+    expect(ask([root.crl(old), root.crl()], [client, root], 'refuse')).toBeNull();
+    expect(ask([root.crl(), root.crl(old)], [client, root], 'refuse')).toBeNull();
+  });
+
+  test('still revokes', () => {
+    expect(ask([root.crl({ ...old, revoked: [client.serial] }), root.crl()], [client, root], 'refuse')).toEqual(
+      REVOKED,
+    );
   });
 });
 

@@ -11,7 +11,7 @@ export interface Change {
   readonly detail: string;
 }
 
-/** Judges identities of open connections again, after bundle, CRLs or mode have changed. */
+/** Judges identities of open connections again, after bundle, CRLs or mode have changed, or a CRL has run out. */
 export class Recheck {
   /** Many connections share few leaves. */
   private readonly known = new Map<string, Change | null>();
@@ -46,8 +46,10 @@ export class Recheck {
     const path = pathToAnchor(leaf, { presented, anchors, now: this.now });
     if (path === null) return UNTRUSTED;
     if (path.length - 1 > depth) return { code: 'chain_too_long', detail: 'certificate chain too long since a reload' };
-    const finding = revocation(leaf, path);
-    return finding === null ? null : { code: codeOf(finding.reason), detail: `${finding.detail}, since a reload` };
+    const finding = revocation(leaf, path, this.now);
+    if (finding === null) return null;
+    if (finding.reason === 'crl_expired') return { code: 'crl_expired', detail: finding.detail };
+    return { code: codeOf(finding.reason), detail: `${finding.detail}, since a reload` };
   }
 }
 

@@ -16,8 +16,11 @@ export interface Policy {
   readonly depth: number;
   readonly purpose: 'clientAuth' | 'any';
   readonly anchors: readonly X509Certificate[];
-  /** Our own look at the CRLs, for what OpenSSL does not do: lists that may be out of date, connections already open. */
-  readonly revocation: (leaf: X509Certificate, path: readonly X509Certificate[]) => Refusal | null;
+  /**
+   * Our own look at the CRLs, for what OpenSSL does not do: lists that may be out of date, resumed sessions, connections
+   * already open.
+   */
+  readonly revocation: (leaf: X509Certificate, path: readonly X509Certificate[], now: number) => Refusal | null;
   /** Whether OpenSSL was not given the CRLs, so that a handshake needs our look as well. */
   readonly readsCrls: boolean;
   readonly knownPaths: KnownPaths;
@@ -122,8 +125,10 @@ function examinePath(subject: Case): Finding {
   return { fault: null, certificate, issuers: path.slice(0, -1), anchorSha256 };
 }
 
-function revocationOf({ policy, leaf }: Case, path: readonly X509Certificate[]): Refusal | null {
-  return policy.readsCrls ? policy.revocation(leaf, path) : null;
+/** A session is bound to the very lists that it began under, but they may have run out since. */
+function revocationOf({ policy, leaf, handshake }: Case, path: readonly X509Certificate[]): Refusal | null {
+  const { sessionReused } = handshake.tls;
+  return policy.readsCrls || sessionReused ? policy.revocation(leaf, path, handshake.now) : null;
 }
 
 const NO_PATH = 'no path to a CA of the bundle can be followed';

@@ -254,7 +254,7 @@ class Loading {
     try {
       const crl = readCrl(file, block);
       // Reads the entries too. Whoever judges by this list later must find it whole, and OpenSSL is not always shown it.
-      createRevocationCheck([crl]);
+      createRevocationCheck([crl], 'refuse');
       return crl;
     } catch {
       return this.complain('clientCert.crl', file, `has a damaged revocation list (number ${index + 1})`);

@@ -9,27 +9,39 @@ import { readCrlParts, type CrlParts } from './crl.js';
 
 /** What the CRLs say about a chain. */
 export interface RevocationFinding {
-  readonly reason: 'revoked' | 'crl_missing';
+  readonly reason: 'revoked' | 'crl_missing' | 'crl_expired';
   readonly detail: string;
 }
 
-/** @param path issuers of the leaf in order, the anchor last */
-export type RevocationCheck = (leaf: X509Certificate, path: readonly X509Certificate[]) => RevocationFinding | null;
+/**
+ * @param path issuers of the leaf in order, the anchor last
+ * @param now milliseconds since the epoch
+ */
+export type RevocationCheck = (
+  leaf: X509Certificate,
+  path: readonly X509Certificate[],
+  now: number,
+) => RevocationFinding | null;
 
 /**
- * Looks the certificates of a chain up in the CRLs, whatever their nextUpdate says (`crlExpired: warn`).
+ * Looks the certificates of a chain up in the CRLs.
  *
- * OpenSSL cannot be asked for that: of several errors it reports the last, so an expired CRL of an upper CA hides that
- * the leaf is revoked, and forgiving the one would forgive the other. As with OpenSSL's CRL_CHECK_ALL each CA of the
- * chain needs a CRL. One that is signed by somebody else, incremental, or limited in scope does not count.
+ * OpenSSL cannot be asked to overlook that a list has expired: of several errors it reports the last, so an expired CRL of
+ * an upper CA hides that the leaf is revoked, and forgiving the one would forgive the other. As with OpenSSL's
+ * CRL_CHECK_ALL each CA of the chain needs a CRL. One that is signed by somebody else, incremental, or limited in scope
+ * does not count.
+ * @param expired what lists past their nextUpdate mean, as `clientCert.crlExpired`
  * @throws Error when a list is malformed
  */
-export function createRevocationCheck(crls: readonly LoadedCrl[]): RevocationCheck {
+export function createRevocationCheck(crls: readonly LoadedCrl[], expired: 'refuse' | 'warn'): RevocationCheck {
   const lists = crls.filter(({ isDelta }) => !isDelta).map(listOf);
-  return (leaf, path) => {
+  return (leaf, path, now) => {
     const chain = [leaf, ...path];
+    // Under `warn` no list is ever too old.
+    const at = expired === 'warn' ? -Infinity : now;
     for (let index = 0; index < path.length; index += 1) {
-      const finding = lookUp(chain[index] as X509Certificate, path[index] as X509Certificate, lists);
+      const pair = { certificate: chain[index] as X509Certificate, issuer: path[index] as X509Certificate };
+      const finding = lookUp(pair, lists, at);
       if (finding !== null) return finding;
     }
     return null;
@@ -44,17 +56,20 @@ interface RevocationList {
 }
 
 function lookUp(
-  certificate: X509Certificate,
-  issuer: X509Certificate,
+  { certificate, issuer }: { readonly certificate: X509Certificate; readonly issuer: X509Certificate },
   lists: readonly RevocationList[],
+  now: number,
 ): RevocationFinding | null {
   // By their bytes, as OpenSSL compares them; Node's texts lose too much.
   const [serial, , issuerName] = readTbsFields(certificate.raw);
   const name = formatRfc2253(nameOf(issuerName));
   const usable = lists.filter((list) => !list.limited && list.parts.issuer === name && isSignedBy(list, issuer));
   if (usable.length === 0) return { reason: 'crl_missing', detail: 'unable to get certificate CRL' };
-  const isRevoked = usable.some(({ revoked }) => revoked.has(serialText(serial)));
-  return isRevoked ? { reason: 'revoked', detail: 'certificate revoked' } : null;
+  if (usable.some(({ revoked }) => revoked.has(serialText(serial)))) {
+    return { reason: 'revoked', detail: 'certificate revoked' };
+  }
+  const isCovered = usable.some(({ parts: { nextUpdate } }) => nextUpdate === null || nextUpdate >= now);
+  return isCovered ? null : { reason: 'crl_expired', detail: 'CRL has expired' };
 }
 
 const SEQUENCE = 0x30;

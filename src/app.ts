@@ -196,13 +196,15 @@ export function createTrust(
   memory: SessionMemory = newMemory(loaded.config),
 ): Trust {
   const { config, credentials } = loaded;
-  const { resuming, starting, tickets } = createServerContexts(config, credentials, ticketSecret);
+  const { resuming, starting, tickets, forName } = createServerContexts(config, credentials, ticketSecret);
   const policy = createPolicy(loaded, memory.knownPaths);
   const reader = tickets === null ? null : { open: (ticket: Buffer) => tickets.open(ticket), read: readSession };
   return {
     tls: {
       secureContext: resuming,
       startingContext: starting,
+      contextForName: forName,
+      certificates: credentials.servers.map(({ serverCertificate }) => serverCertificate),
       requestCert: !asksNobody(modesOf(config)),
       // As nginx offers. A caller that only speaks others is told so in the handshake.
       alpn: ['http/1.1', 'http/1.0'],
@@ -419,9 +421,9 @@ export class Service {
   }
 
   expiring(now: number): Expiring[] {
-    const { config, credentials } = this.parts.state;
+    const { credentials } = this.parts.state;
     const callers = this.parts.reporting.activity.callers();
-    return [...expiring(credentials, config.tls.cert), ...expiringCallers(callers, now)];
+    return [...expiring(credentials), ...expiringCallers(callers, now)];
   }
 
   /** Whether the application accepts connections now. */

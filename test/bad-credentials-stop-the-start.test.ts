@@ -52,7 +52,7 @@ describe('good credentials', () => {
   it('are read whole', () => {
     write('crl.pem', pki.ca.crl());
     const credentials = load({ 'clientCert.crl': at('crl.pem') });
-    expect(credentials.cert).toBe(pki.server.certPem);
+    expect(credentials.servers[0].cert).toBe(pki.server.certPem);
     expect(credentials.cas).toMatchObject([{ subject: 'CN=TencentQQAuthCA,O=Tencent,C=CN', file: at('ca.pem') }]);
     expect(credentials.crls).toMatchObject([{ issuer: 'CN=TencentQQAuthCA,O=Tencent,C=CN', isDelta: false }]);
     expect(credentials.crls[0]?.nextUpdate).toBeGreaterThan(Date.now());
@@ -64,14 +64,16 @@ describe('good credentials', () => {
     const server = issueServer(middle);
     const text = `remarks\n${chainPem(server, middle)}${server.keyPem}`;
     write('both.pem', text);
-    expect(load({ 'tls.cert': at('both.pem'), 'tls.key': at('both.pem') }).cert).toBe(chainPem(server, middle));
+    expect(load({ 'tls.cert': at('both.pem'), 'tls.key': at('both.pem') }).servers[0].cert).toBe(
+      chainPem(server, middle),
+    );
   });
 
   it('take an encrypted key with its passphrase, with or without a line end', () => {
     write('server.key', encryptedKey('correct horse'));
     for (const end of ['', '\n', '\r\n']) {
       writeFileSync(at('pass'), `correct horse${end}`);
-      expect(load({ 'tls.keyPassphraseFile': at('pass') }).passphrase).toBe('correct horse');
+      expect(load({ 'tls.keyPassphraseFile': at('pass') }).servers[0].passphrase).toBe('correct horse');
     }
   });
 

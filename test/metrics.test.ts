@@ -154,11 +154,17 @@ describe('seconds to expiry', () => {
   };
   const crl = { file: '/crl.pem', pem: '', issuer: 'CN=IM', thisUpdate: 0, isDelta: false };
   const credentials: Credentials = {
-    cert: '',
-    key: '',
-    passphrase: null,
-    serverCertificate: certificate,
-    serverSubject: 'CN=localhost',
+    servers: [
+      {
+        file: '/server.pem',
+        cert: '',
+        key: '',
+        passphrase: null,
+        serverCertificate: certificate,
+        serverSubject: 'CN=localhost',
+        serverNames: [],
+      },
+    ],
     cas: [
       ca,
       {
@@ -176,7 +182,7 @@ describe('seconds to expiry', () => {
 
   it('are those of the server certificate, each CA and each CRL', async () => {
     const samples = await setUp({ credentials: () => credentials }).scrape();
-    expect(samples.get('server_certificate_expiry_seconds')).toBe(10 * DAY);
+    expect(samples.get('server_certificate_expiry_seconds{file="/server.pem",subject="CN=localhost"}')).toBe(10 * DAY);
     const subject = 'CN=IM \\"CA\\"\\\\0A';
     expect(samples.get(`ca_expiry_seconds{file="/ca.pem",subject="${subject}",serial="01"}`)).toBe(-DAY);
     expect(samples.get(`ca_expiry_seconds{file="/ca.pem",subject="${subject}",serial="02"}`)).toBe(DAY);

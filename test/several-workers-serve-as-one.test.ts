@@ -59,7 +59,7 @@ describe('two workers', () => {
     expect(await metricOf(sidecar, 'mtls_sidecar_reload_last_successful')).toBe(1);
     const { body } = await sidecar.admin('/metrics');
     // Of what each of them has, the one that ends first; not the sum.
-    const [, expiry] = /^mtls_sidecar_server_certificate_expiry_seconds (\S+)$/m.exec(body) ?? [];
+    const [, expiry] = /^mtls_sidecar_server_certificate_expiry_seconds\{[^}]*\} (\S+)$/m.exec(body) ?? [];
     const { notAfter } = (await statusOf(sidecar)).serverCertificate;
     expect(Math.abs(Number(expiry) - (Date.parse(notAfter) - Date.now()) / 1000)).toBeLessThan(60);
     const names = body.split('\n').filter((line) => line.startsWith('# TYPE '));

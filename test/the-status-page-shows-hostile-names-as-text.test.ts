@@ -47,7 +47,7 @@ function statusOf(text: string): Readonly<Record<string, unknown>> {
     upstream: { url: text, reached: false, open: 1, busy: 0, waiting: 0 },
     clientCert: { verify: text, allowRules: 1 },
     reloads: [{ at: iso(0), result: text, message: text }],
-    serverCertificate: { subject: text, subjectAltName: text, ...validity },
+    serverCertificates: [{ subject: text, subjectAltName: text, ...validity }],
     cas: [{ file: text, label: text, subject: text, sha256: 'aa', ...validity, callers: counts }],
     otherCallers: counts,
     crls: [{ file: text, issuer: text, thisUpdate: iso(-1), nextUpdate: iso(2) }],

@@ -107,8 +107,9 @@ function usage(callers, now) {
 }
 
 function endings(status, now) {
-  const server = status.serverCertificate;
-  const items = [{ what: 'Server', name: server.subject, note: server.subjectAltName, begin: server.notBefore, end: server.notAfter }];
+  const items = status.serverCertificates.map((server) => {
+    return { what: 'Server', name: server.subject, note: server.subjectAltName, begin: server.notBefore, end: server.notAfter };
+  });
   for (const ca of status.cas) {
     const name = ca.label === ca.subject ? ca.subject : ca.label + ' (' + ca.subject + ')';
     items.push({ what: 'CA', name, note: usage(ca.callers, now), begin: ca.notBefore, end: ca.notAfter });

@@ -6,6 +6,7 @@ import type { SeenCaller } from '../observe/callers.js';
 import type { Interval } from '../observe/recent.js';
 import type { Credentials, LoadedCa } from '../trust/credentials.js';
 import type { ReloadOutcome } from '../trust/reloader.js';
+import type { ServerPair } from '../trust/server-pair.js';
 
 /** What `/status` is made from, as it is at the moment. */
 export interface StatusParts {
@@ -34,7 +35,7 @@ export interface StatusParts {
 /** The answer to `GET /status`, which operators' scripts read: what is there stays there under its name. */
 export function describeStatus(parts: StatusParts): object {
   const { trust, address, adminAddress, callers, anchors } = parts;
-  const { clientCert, routes, serverCertificate, cas, crls } = trust;
+  const { clientCert, routes, serverCertificate, serverCertificates, cas, crls } = trust;
   return {
     version: parts.version,
     phase: parts.phase,
@@ -50,6 +51,7 @@ export function describeStatus(parts: StatusParts): object {
     routes,
     reloads: parts.reloads.map(({ at, ...outcome }) => ({ at: isoDate(at), ...outcome })),
     serverCertificate,
+    serverCertificates,
     // Null for an intermediate: who comes by it is counted under its root.
     cas: cas.map((ca) => ({ ...ca, callers: usage(anchors.find(({ sha256 }) => sha256 === ca.sha256)) })),
     otherCallers: usage(anchors.find(({ sha256 }) => sha256 === null)),
@@ -64,7 +66,10 @@ export function describeStatus(parts: StatusParts): object {
 export interface TrustDescription {
   readonly clientCert: { readonly verify: string; readonly allowRules: number };
   readonly routes: readonly object[];
+  /** The default. */
   readonly serverCertificate: object;
+  /** All of them, the default first. */
+  readonly serverCertificates: readonly object[];
   readonly cas: readonly { readonly sha256: string }[];
   readonly crls: readonly object[];
 }
@@ -74,7 +79,10 @@ export function describeTrust({ clientCert, routes }: Config, credentials: Crede
   return {
     clientCert: { verify, allowRules: allow.length },
     routes: routes.map(describeRoute),
-    serverCertificate: describeServerCertificate(credentials),
+    serverCertificate: describeServerCertificate(credentials.servers[0]),
+    serverCertificates: credentials.servers.map((pair) => {
+      return { file: pair.file, serverNames: pair.serverNames, ...describeServerCertificate(pair) };
+    }),
     cas: credentials.cas.map(describeCa),
     crls: credentials.crls.map(({ file, issuer, thisUpdate, nextUpdate }) => ({
       file,
@@ -89,7 +97,7 @@ function describeRoute({ name, clientCert: { verify, allow }, upstream: { url } 
   return { name, verify, allowRules: allow.length, upstream: url };
 }
 
-function describeServerCertificate({ serverCertificate, serverSubject }: Credentials) {
+function describeServerCertificate({ serverCertificate, serverSubject }: ServerPair) {
   return {
     subject: serverSubject,
     subjectAltName: serverCertificate.subjectAltName ?? null,

@@ -20,21 +20,33 @@ export interface Circumstances {
 }
 
 /** Findings about the certificates that this server presents. */
-export function checkServerChain(inspection: Inspection, { config, now }: Circumstances): Finding[] {
-  const { chain } = inspection;
+export function checkServerChains(inspection: Inspection, circumstances: Circumstances): Finding[] {
+  const [first = [], ...others] = inspection.chains;
+  const leaves = inspection.chains.flatMap(([leaf]) => leaf ?? []);
+  return [
+    ...checkServerChain('tls.cert', first, inspection, circumstances),
+    ...others.flatMap((chain) => checkServerChain('tls.certificates', chain, inspection, circumstances)),
+    ...serverNames(leaves, circumstances.config.listen.serverNames),
+  ];
+}
+
+function checkServerChain(
+  about: string,
+  chain: readonly X509Certificate[],
+  inspection: Inspection,
+  { config, now }: Circumstances,
+): Finding[] {
   const [leaf, ...issuers] = chain;
   if (leaf === undefined) return [];
-  const about = 'tls.cert';
   return [
     ok(about, `${subjectOf(leaf)}, ${keyType(leaf)}`),
     !leaf.subjectAltName
       ? warning(about, 'has no subject alternative names: most callers refuse it')
       : ok(about, `for ${leaf.subjectAltName}`),
     validity(about, leaf, { now, expired: 'callers that check it will refuse to connect' }),
-    ...serverPurpose(leaf),
-    ...serverNames(leaf, config.listen.serverNames),
-    ...order(chain),
-    ...completeness(chain, inspection),
+    ...serverPurpose(about, leaf),
+    ...order(about, chain),
+    ...completeness(about, chain, inspection),
     ...chain.flatMap((one) => weak(about, one, { config, effect: 'callers may refuse it' })),
     ...issuers.map((issuer, index) =>
       validity(`${about} chain ${index + 1}`, issuer, { now, expired: `${subjectOf(issuer)}: callers will refuse` }),
@@ -145,40 +157,36 @@ function validity(
   return to - now < SOON ? warning(about, text) : ok(about, text);
 }
 
-function serverPurpose(leaf: X509Certificate): Finding[] {
+function serverPurpose(about: string, leaf: X509Certificate): Finding[] {
   // Node's name for extended key usages; absent means any purpose.
   const purposes = leaf.keyUsage as readonly string[] | undefined;
   if (purposes === undefined || purposes.includes(SERVER_AUTH)) return [];
-  return [warning('tls.cert', 'its extended key usage does not allow serverAuth: callers will refuse it')];
+  return [warning(about, 'its extended key usage does not allow serverAuth: callers will refuse it')];
 }
 
-function serverNames(leaf: X509Certificate, names: readonly string[]): Finding[] {
+function serverNames(leaves: readonly X509Certificate[], names: readonly string[]): Finding[] {
+  if (leaves.length === 0) return [];
+  const whose = leaves.length === 1 ? 'the server certificate is not' : 'no server certificate is';
   return names
-    .filter((name) => leaf.checkHost(name) === undefined)
-    .map((name) => warning('listen.serverNames', `the server certificate is not for ${name}`));
+    .filter((name) => leaves.every((leaf) => leaf.checkHost(name) === undefined))
+    .map((name) => warning('listen.serverNames', `${whose} for ${name}`));
 }
 
-function order(chain: readonly X509Certificate[]): Finding[] {
+function order(about: string, chain: readonly X509Certificate[]): Finding[] {
   const wrong = chain.findIndex((one, index) => {
     const next = chain[index + 1];
     return next !== undefined && !one.checkIssued(next);
   });
   if (wrong !== -1) {
     return [
-      warning(
-        'tls.cert',
-        `certificate ${wrong + 1} of the file is not issued by certificate ${wrong + 2}: wrong order?`,
-      ),
+      warning(about, `certificate ${wrong + 1} of the file is not issued by certificate ${wrong + 2}: wrong order?`),
     ];
   }
-  return [
-    ok('tls.cert', chain.length === 1 ? 'no intermediates' : `chain of ${chain.length}, each issued by the next`),
-  ];
+  return [ok(about, chain.length === 1 ? 'no intermediates' : `chain of ${chain.length}, each issued by the next`)];
 }
 
 /** Whether a caller who knows the roots can get from the leaf to one of them. */
-function completeness(chain: readonly X509Certificate[], { cas }: Inspection): Finding[] {
-  const about = 'tls.cert';
+function completeness(about: string, chain: readonly X509Certificate[], { cas }: Inspection): Finding[] {
   const last = chain.at(-1);
   if (last === undefined) return [];
   if (last.checkIssued(last)) {

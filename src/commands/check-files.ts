@@ -24,6 +24,9 @@ export function checkFiles(config: Config): Finding[] {
 function secretsOf({ tls }: Config): Named[] {
   return [
     ...named(['tls.key', tls.key], ['tls.keyPassphraseFile', tls.keyPassphraseFile]),
+    ...tls.certificates.flatMap(({ key, keyPassphraseFile }) => {
+      return named(['tls.certificates', key], ['tls.certificates', keyPassphraseFile]);
+    }),
     ...tls.sessions.ticketKeys.map((path): Named => ['tls.sessions.ticketKeys', path]),
   ];
 }
@@ -31,6 +34,7 @@ function secretsOf({ tls }: Config): Named[] {
 function othersOf({ file, tls, clientCert }: Config): Named[] {
   return [
     ...named(['settings', file], ['tls.cert', tls.cert]),
+    ...tls.certificates.map(({ cert }): Named => ['tls.certificates', cert]),
     ...clientCert.ca.map((path): Named => ['clientCert.ca', path]),
     ...clientCert.crl.map((path): Named => ['clientCert.crl', path]),
   ];

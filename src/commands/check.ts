@@ -7,7 +7,7 @@ import { isLoopback } from '../config/upstream.js';
 import { ConfigError } from '../errors.js';
 import { inspectCredentials } from '../trust/credentials.js';
 import { isDirectory } from '../trust/files.js';
-import { checkAuthorities, checkRevocation, checkServerChain } from './check-certificates.js';
+import { checkAuthorities, checkRevocation, checkServerChains } from './check-certificates.js';
 import { checkFiles } from './check-files.js';
 import { checkUpstream } from './check-upstream.js';
 import { EXIT } from './command.js';
@@ -59,6 +59,7 @@ function checkSettings({ config, sources }: LoadedConfig): Finding[] {
 function shown(config: Config, name: string): string {
   if (name === 'tls.keyPassphraseFile') return 'given';
   if (name === 'routes') return config.routes.map((route) => route.name).join(', ');
+  if (name === 'tls.certificates') return config.tls.certificates.map(({ cert }) => cert).join(', ');
   // Their texts may be passwords for the application.
   if (name === 'forwarded.headers') return Object.keys(config.forwarded.headers).join(', ');
   const value = name
@@ -72,7 +73,7 @@ function checkCredentials({ config, sources }: LoadedConfig): Finding[] {
   const inspection = inspectCredentials(config);
   const circumstances = { config, now: Date.now() };
   return [
-    ...checkServerChain(inspection, circumstances),
+    ...checkServerChains(inspection, circumstances),
     ...(inspection.credentials === null ? [] : [ok('tls.key', 'belongs to the certificate')]),
     ...checkAuthorities(inspection, circumstances),
     ...checkRevocation(inspection, circumstances),

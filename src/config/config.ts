@@ -88,6 +88,15 @@ export interface Route extends Pick<Config, 'clientCert' | 'upstream' | 'limits'
   readonly replaceWith: string | null;
 }
 
+/** A certificate for some server names. */
+export interface NamedCertificate {
+  readonly cert: string;
+  readonly key: string;
+  readonly keyPassphraseFile: string | null;
+  /** Lower case; `*.` in front of a name means whatever ends in it. None: those that the certificate is for. */
+  readonly serverNames: readonly string[];
+}
+
 export interface Config {
   /** The file the settings came from, or null when there was none. */
   readonly file: string | null;
@@ -109,6 +118,8 @@ export interface Config {
     readonly cert: string;
     readonly key: string;
     readonly keyPassphraseFile: string | null;
+    /** Besides `cert`, which is shown where none of them is for the name that was asked for. */
+    readonly certificates: readonly NamedCertificate[];
     readonly minVersion: TlsVersion;
     readonly maxVersion: TlsVersion;
     readonly legacy: boolean;

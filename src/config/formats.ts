@@ -2,6 +2,7 @@ import { isIP } from 'node:net';
 import ipaddr from 'ipaddr.js';
 import { ATTRIBUTES } from './config.js';
 import { parseAllowRules } from './allow-rules.js';
+import { parseCertificates } from './certificates.js';
 import { parseRoutes } from './routes.js';
 import { parseTemplate } from '../nginx/log-template.js';
 import { ALLOWED_FACTS, isFact } from '../rewrite/request-facts.js';
@@ -138,6 +139,13 @@ const files: Format = {
     const list = (Array.isArray(raw) ? raw : [raw]).map(fileName);
     return list.length > 0 ? list : refuse(this, options);
   },
+};
+
+const certificates: Format = {
+  allowed: () =>
+    'a list of {cert: b.pem, key: b.key}, if need be with keyPassphraseFile and serverNames: [b.example.com, "*.b.example.com"]',
+  fromText: parseStructure,
+  parse: (raw) => parseCertificates(raw, { fileName, isHostName: (text) => HOST_NAME.test(text) }),
 };
 
 /** As `files`, where the order says something. */
@@ -317,6 +325,7 @@ export const FORMATS = {
   file,
   files,
   'file-list': fileList,
+  certificates,
   'ca-files': caFiles,
   'host-names': hostNames,
   choices,

@@ -11,6 +11,7 @@ import { SCHEMA, SETTINGS } from './schema.js';
 import { environmentLayer, fileLayer, flagLayer } from './sources.js';
 import type { Environment, Given, Layer } from './sources.js';
 import { parseUpstream } from './upstream.js';
+import type { CertificateEntry } from './certificates.js';
 import type { Config } from './config.js';
 
 /** Where settings come from. */
@@ -127,6 +128,7 @@ function valueOf(name: string, given: Given | undefined): unknown {
   const value = raw === null ? null : format.parse(raw, setting);
   if (setting.format === 'files' || setting.format === 'file-list') return absolute((value ?? []) as string[], given);
   if (setting.format === 'ca-files') return absoluteSources((value ?? []) as CaSource[], given);
+  if (setting.format === 'certificates') return absolutePairs(value as CertificateEntry[], given);
   if (setting.format !== 'file') return value;
   // The type of Config promises a certificate and a key; a rule refuses the empty name.
   if (value === null) return name === 'tls.keyPassphraseFile' ? null : '';
@@ -135,6 +137,16 @@ function valueOf(name: string, given: Given | undefined): unknown {
 
 function absoluteSources(sources: readonly CaSource[], given: Given | undefined): CaSource[] {
   return sources.map(({ file, label }) => ({ file: resolve(given?.base ?? '.', file), label }));
+}
+
+function absolutePairs(pairs: readonly CertificateEntry[], given: Given | undefined): CertificateEntry[] {
+  const whole = (file: string): string => resolve(given?.base ?? '.', file);
+  return pairs.map((pair) => ({
+    ...pair,
+    cert: whole(pair.cert),
+    key: whole(pair.key),
+    keyPassphraseFile: pair.keyPassphraseFile === null ? null : whole(pair.keyPassphraseFile),
+  }));
 }
 
 function absolute(files: readonly string[], given: Given | undefined): string[] {

@@ -59,6 +59,9 @@ export const SCHEMA = {
     }),
     key: setting('file', null, 'PEM file of the private key that belongs to tls.cert', { sensitive: true }),
     keyPassphraseFile: setting('file', null, 'File whose content is the passphrase of tls.key', { sensitive: true }),
+    certificates: setting('certificates', [], 'More certificates, for callers that ask for one of their server names', {
+      sensitive: true,
+    }),
     minVersion: setting('choice', 'TLSv1.2', 'Oldest TLS version accepted; TLSv1 and TLSv1.1 only with tls.legacy', {
       choices: TLS_VERSIONS,
     }),

@@ -129,7 +129,7 @@ export class Admission {
   /** A name of the certificate will do where none is set: the next request would not be believed under another. */
   private isOurs(name: string): boolean {
     const { serverNames } = this.parts;
-    return serverNames.length > 0 ? serverNames.includes(name) : isCertifiedName(this.trust.tls.secureContext, name);
+    return serverNames.length > 0 ? serverNames.includes(name) : isCertifiedName(this.trust.tls, name);
   }
 
   private handshake(): void {

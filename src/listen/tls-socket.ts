@@ -1,4 +1,4 @@
-import { X509Certificate } from 'node:crypto';
+import type { X509Certificate } from 'node:crypto';
 import { isIP, type Server, type Socket } from 'node:net';
 import { type SecureContext, TLSSocket } from 'node:tls';
 import type { Beginning } from './resumption.js';
@@ -14,6 +14,10 @@ export interface TlsParameters {
   readonly secureContext: SecureContext;
   /** As `secureContext`, but for a full handshake whatever the caller offers to resume. */
   readonly startingContext: SecureContext;
+  /** Another certificate for a server name, or null; null itself when there is but one. */
+  readonly contextForName: ((serverName: string) => SecureContext | null) | null;
+  /** All that may be shown. */
+  readonly certificates: readonly X509Certificate[];
   readonly requestCert: boolean;
   readonly alpn: readonly string[];
 }
@@ -51,6 +55,7 @@ interface TlsSocketInternals {
  */
 export function startHandshake(raw: Socket, parameters: TlsParameters, beginning: Beginning = FULL): TLSSocket {
   const { resumes, sessionsById } = beginning;
+  const { contextForName } = parameters;
   return new TLSSocket(raw, {
     isServer: true,
     secureContext: resumes ? parameters.secureContext : parameters.startingContext,
@@ -58,6 +63,7 @@ export function startHandshake(raw: Socket, parameters: TlsParameters, beginning
     ...(sessionsById === null ? {} : { server: sessionsById as Server }),
     // An option of streams, which the declared type leaves out.
     ...{ highWaterMark: WRITE_AHEAD },
+    ...(contextForName === null ? {} : { SNICallback: (name, done) => done(null, contextForName(name) ?? undefined) }),
     requestCert: parameters.requestCert,
     // Requested in the handshake, decided by us: with `true` the reason of a refusal is lost in an ECONNRESET.
     rejectUnauthorized: false,
@@ -90,13 +96,12 @@ export function onGivingUp(socket: TLSSocket, callback: () => void): void {
   };
 }
 
-/** Whether the server certificate is good for a host name or address. */
-export function isCertifiedName(secureContext: SecureContext, name: string): boolean {
-  const der = (secureContext.context as { getCertificate(): Buffer | null }).getCertificate();
-  if (der === null) return false;
-  const certificate = new X509Certificate(der);
+/** Whether one of our certificates is good for a host name or address. */
+export function isCertifiedName({ certificates }: TlsParameters, name: string): boolean {
   const address = name.replace(/^\[(.*)\]$/, '$1');
-  return (isIP(address) === 0 ? certificate.checkHost(name) : certificate.checkIP(address)) !== undefined;
+  return certificates.some((certificate) => {
+    return (isIP(address) === 0 ? certificate.checkHost(name) : certificate.checkIP(address)) !== undefined;
+  });
 }
 
 /** OpenSSL reads at most 100 KiB of certificates; the bound here is against a loop, not against a long chain. */

@@ -496,11 +496,13 @@ function registerExpiry(registry: Registry, counts: Counts, sources: MetricsSour
   const left = (notAfter: number) => (notAfter - now()) / 1000;
   gauge(registry, {
     name: 'server_certificate_expiry_seconds',
-    help: 'Seconds until the server certificate expires; negative when it has.',
+    help: 'Seconds until a server certificate expires; negative when it has.',
+    labels: ['file', 'subject'],
     together: 'min',
     read: (set) => {
-      const loaded = credentials();
-      if (loaded) set(left(Date.parse(loaded.serverCertificate.validTo)));
+      for (const { file, serverSubject, serverCertificate } of credentials()?.servers ?? []) {
+        set(left(Date.parse(serverCertificate.validTo)), { file, subject: serverSubject });
+      }
     },
   });
   gauge(registry, {

@@ -19,10 +19,16 @@ const THRESHOLDS = [1, 7, 30] as const;
 const DAY = 86_400_000;
 
 /** Everything of a set of credentials that has an end. */
-export function expiring(credentials: Credentials, certFile: string): Expiring[] {
-  const { serverCertificate, serverSubject, cas, crls } = credentials;
+export function expiring({ servers, cas, crls }: Credentials): Expiring[] {
   return [
-    { what: 'server certificate', name: serverSubject, file: certFile, at: Date.parse(serverCertificate.validTo) },
+    ...servers.map(({ file, serverSubject, serverCertificate }) => {
+      return {
+        what: 'server certificate' as const,
+        name: serverSubject,
+        file,
+        at: Date.parse(serverCertificate.validTo),
+      };
+    }),
     ...cas.map(({ subject, file, notAfter }) => ({ what: 'CA' as const, name: subject, file, at: notAfter })),
     ...crls.flatMap(({ issuer, file, nextUpdate }) => {
       return nextUpdate === null ? [] : [{ what: 'CRL' as const, name: issuer, file, at: nextUpdate }];

@@ -165,14 +165,20 @@ export class Reloader {
 /** Every file that the settings name, and the settings file itself. */
 function watched(config: Config): string[] {
   const { tls, clientCert } = config;
-  const single = [config.file, tls.cert, tls.key, tls.keyPassphraseFile].filter((path) => path !== null);
+  const pairs = [tls, ...tls.certificates].flatMap(({ cert, key, keyPassphraseFile }) => [
+    cert,
+    key,
+    keyPassphraseFile,
+  ]);
+  const single = [config.file, ...pairs].filter((path) => path !== null);
   return [...single, ...tls.sessions.ticketKeys, ...clientCert.ca, ...clientCert.crl];
 }
 
 /** Whether two readings mean the same. Keys are hashed, not kept. */
 export function digestOf({ config, credentials }: Loaded): string {
-  const { cert, key, passphrase, cas, crls, ticketKeys } = credentials;
+  const { servers, cas, crls, ticketKeys } = credentials;
+  const shown = servers.map(({ cert, key, passphrase }) => [cert, key, passphrase]);
   const trusted = [cas.map(({ pem }) => pem), crls.map(({ pem }) => pem)];
-  const facts = [config, cert, key, passphrase, trusted, ticketKeys.map(({ secret }) => secret.toString('hex'))];
+  const facts = [config, shown, trusted, ticketKeys.map(({ secret }) => secret.toString('hex'))];
   return createHash('sha256').update(JSON.stringify(facts)).digest('hex');
 }

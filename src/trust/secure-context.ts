@@ -4,6 +4,8 @@ import type { SecureContext } from 'node:tls';
 import { modesOf } from '../admit/standing.js';
 import type { Config } from '../config/config.js';
 import type { Credentials } from './credentials.js';
+import { tableOfNames } from './server-names.js';
+import type { ServerPair } from './server-pair.js';
 import { SessionTickets } from './session-tickets.js';
 
 /** What the handshakes under one set of credentials are done with. */
@@ -14,6 +16,8 @@ export interface ServerContexts {
   readonly starting: SecureContext;
   /** Null when nothing is ever resumed. */
   readonly tickets: SessionTickets | null;
+  /** Null for a name that only the default certificate is there for; null itself when there is no other certificate. */
+  readonly forName: ((serverName: string) => SecureContext | null) | null;
 }
 
 /**
@@ -26,15 +30,31 @@ export function createServerContexts(
   credentials: Credentials,
   ticketSecret: Buffer = randomBytes(32),
 ): ServerContexts {
-  const resuming = createServerContext(config, credentials);
-  if (!config.tls.sessions.resumption) return { resuming, starting: resuming, tickets: null };
+  const [first] = credentials.servers;
+  const resuming = createServerContext(config, credentials, first);
+  const forName = contextsByName(config, credentials);
+  if (!config.tls.sessions.resumption) return { resuming, starting: resuming, tickets: null, forName };
   const configured = credentials.ticketKeys.map(({ secret }) => secret);
   const secrets = configured.length > 0 ? configured : [ticketSecret];
   const tickets = new SessionTickets(secrets, trustDigest(config, credentials));
-  const starting = createServerContext(config, credentials);
+  const starting = createServerContext(config, credentials, first);
   tickets.useIn(resuming, true);
   tickets.useIn(starting, false);
-  return { resuming, starting, tickets };
+  return { resuming, starting, tickets, forName };
+}
+
+/**
+ * Contexts for the other certificates. They differ in nothing else: OpenSSL takes the certificate and the bundle from them,
+ * and leaves sessions and tickets with the context that the handshake began in.
+ */
+function contextsByName(config: Config, credentials: Credentials): ServerContexts['forName'] {
+  const [first, ...others] = credentials.servers;
+  if (others.length === 0) return null;
+  return tableOfNames([
+    // A name of the default certificate is not lost to a wildcard of another.
+    { names: first.serverNames, value: null },
+    ...others.map((pair) => ({ names: pair.serverNames, value: createServerContext(config, credentials, pair) })),
+  ]);
 }
 
 /**
@@ -42,9 +62,10 @@ export function createServerContexts(
  * RSA-1024 leaves that nginx refuses.
  * @throws Error in OpenSSL's words when it does not take a certificate, key, CRL, cipher or curve
  */
-function createServerContext(config: Config, credentials: Credentials): SecureContext {
+function createServerContext(config: Config, credentials: Credentials, pair: ServerPair): SecureContext {
   const { tls } = config;
-  const { cert, key, passphrase, cas, crls } = credentials;
+  const { cas, crls } = credentials;
+  const { cert, key, passphrase } = pair;
   return createSecureContext({
     cert,
     key,

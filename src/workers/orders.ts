@@ -35,6 +35,7 @@ const facts: Shape<Facts> = record({
     clientCert: record({ verify: text, allowRules: number }),
     routes: list(having({}), MANY),
     serverCertificate: having({}),
+    serverCertificates: list(having({}), MANY),
     cas: list(having({ sha256: text }), MANY),
     crls: list(having({}), MANY),
   }),

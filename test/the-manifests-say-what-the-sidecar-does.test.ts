@@ -13,7 +13,7 @@ import { readProjectFile } from './support/source-tree.js';
 import { startSidecar, type Sidecar } from './support/sidecar.js';
 
 const LIVES = ['native-sidecar', 'classic'] as const;
-const EXTRAS = ['cert-manager', 'prometheus', 'tencent-im', 'autoscaling'] as const;
+const EXTRAS = ['cert-manager', 'prometheus', 'tencent-im', 'autoscaling', 'shared-ticket-keys'] as const;
 const SETTINGS = '/etc/mtls-sidecar';
 const CERTIFICATES = '/run/mtls-sidecar';
 
@@ -98,7 +98,7 @@ function configOf(resources: readonly Resource[]): Config {
 
 describe('every combination', () => {
   it('is as the JSON schemas of its kinds want it', () => {
-    expect(COMBINATIONS).toHaveLength(32);
+    expect(COMBINATIONS).toHaveLength(64);
     const resources = [...COMBINATIONS.flatMap(combination), ...render('k8s'), ...render('k8s/existing')];
     expect(resources.flatMap(schemaProblems)).toEqual([]);
   });
@@ -218,6 +218,22 @@ describe.each([
     const most = Number.parseInt(sidecar.resources.limits['memory'] as string, 10);
     // 64 KiB for each connection that is let in, beside the process itself.
     expect(most).toBeGreaterThan(128 + (config.limits.connections * 64) / 1024);
+  });
+});
+
+describe.each(LIVES)('shared ticket keys (%s)', (life) => {
+  const filesOf = (components: readonly string[]): string[] => {
+    const { volumes } = podOf(one(combination(components), 'Deployment'));
+    return [...JSON.stringify(volumes).matchAll(/"path":"([^"]+)"/g)].map(([, path]) => `${CERTIFICATES}/${path}`);
+  };
+  const named = /ticketKeys: (\[.*\])/.exec(readProjectFile('k8s/README.md'))?.[1] ?? '';
+
+  it('stand beside all other files, under the names that the README gives to the settings', () => {
+    const file = join(directory, 'tickets.yaml');
+    writeFileSync(file, `tls: {cert: a, key: b, sessions: {ticketKeys: ${named}}}\nclientCert: {ca: c}\n`);
+    const { ticketKeys } = loadConfig({ env: {}, file }).tls.sessions;
+    expect(ticketKeys).toHaveLength(2);
+    expect(filesOf([life, 'shared-ticket-keys'])).toEqual([...filesOf([life]), ...ticketKeys]);
   });
 });
 

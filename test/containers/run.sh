@@ -113,16 +113,17 @@ podman play kube "$scratch/pod.yaml" >"$scratch/pod.log" 2>&1 || { cat "$scratch
 talk callback "$tls_port" "$scratch/certs"
 [ "$(talk admin "$admin_port" GET /livez)" = 200 ] || fail '/livez'
 [ "$(talk admin "$admin_port" GET /readyz)" = 200 ] || fail '/readyz'
-if [ "$(talk admin "$admin_port" POST /reload)" = 501 ]; then
-  say 'pod: this version does not reload; rotation skipped'
-else
-  say 'pod: another certificate and CA'
-  talk certificates "$scratch/certs"
-  [ "$(talk admin "$admin_port" POST /reload)" = 200 ] || fail '/reload'
-  talk taken-over "$tls_port" "$scratch/certs"
-  talk callback "$tls_port" "$scratch/certs"
-fi
-[ "$(talk admin "$admin_port" POST /drain)" = 202 ] || fail '/drain'
+say 'pod: POST from outside of it is refused'
+for path in /reload /drain; do
+  [ "$(talk admin "$admin_port" POST "$path")" = 403 ] || fail "$path from outside"
+done
+say 'pod: another certificate and CA'
+talk certificates "$scratch/certs"
+podman kill -s HUP mtls-sidecar-test-mtls-sidecar >/dev/null
+talk taken-over "$tls_port" "$scratch/certs"
+talk callback "$tls_port" "$scratch/certs"
+[ "$(podman run --rm --pod mtls-sidecar-test --env-file "$scratch/env" "$image" drain)" = draining ] ||
+  fail 'drain'
 [ "$(talk admin "$admin_port" GET /readyz)" = 503 ] || fail '/readyz while draining'
 talk callback "$tls_port" "$scratch/certs"
 stop_cleanly mtls-sidecar-test-mtls-sidecar '"msg":"draining'

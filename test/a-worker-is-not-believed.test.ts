@@ -37,6 +37,8 @@ const NONSENSE: readonly unknown[] = [
   ],
 ];
 
+const METRIC = { name: 'mtls_sidecar_x', help: 'x', type: 'counter', aggregator: 'sum', values: [] };
+
 describe('what a worker says', () => {
   it.each(NONSENSE.map((message) => [message]))('ends it when it is no answer: %j', (message) => {
     const { one, say, signals } = member();
@@ -51,20 +53,34 @@ describe('what a worker says', () => {
     ['probe', 1],
     ['start', { digest: 'x' }],
     ['listen', { address: { address: '::', family: 'IPv6', port: 'x' }, cas: [] }],
-    ['metrics', [{ name: 'x', help: 'x', type: 'counter', aggregator: 'sum', values: [{ value: 'x', labels: {} }] }]],
-    [
-      'metrics',
-      [{ name: 'x', help: 'x', type: 'counter', aggregator: 'sum', values: [{ value: 1, labels: { a: {} } }] }],
-    ],
+    ['metrics', [{ ...METRIC, values: [{ value: 'x', labels: {} }] }]],
+    ['metrics', [{ ...METRIC, values: [{ value: 1, labels: { a: {} } }] }]],
+    ['metrics', [{ ...METRIC, values: [{ value: 1, labels: { 'a"} 1\nforged{b': '' } }] }]],
+    ['metrics', [{ ...METRIC, values: [{ value: 1, labels: {}, metricName: 'x 1\nforged' }] }]],
+    ['metrics', [{ ...METRIC, name: '__proto__' }]],
+    ['metrics', [{ ...METRIC, type: 'x 1\nforged' }]],
+    ['metrics', [{ ...METRIC, aggregator: 'unknown' }]],
     ['refusals', [{ kind: 'else', time: '' }]],
     ['facts', {}],
     ['expiring', [{ what: 'the world', name: 'x', file: null, at: 0 }]],
+    ['expiring', [{ what: 'CA', name: 'x', file: null, at: -1e300 }]],
   ])('to %s ends it when it is of another shape: %j', async (order, value) => {
     const { one, answer, signals } = member();
     const asked = one.ask(order);
     answer(value);
     await expect(asked).rejects.toThrow(`worker 1 gave a strange answer to ${order}`);
     expect(signals).toEqual(['SIGKILL']);
+  });
+
+  it('is taken when it is of the right shape', async () => {
+    const { one, answer } = member();
+    const values = [
+      { value: 1, labels: { a: 'x', b: 2 } },
+      { value: 2, labels: {}, metricName: 'mtls_sidecar_x_sum' },
+    ];
+    const asked = one.ask('metrics');
+    answer([{ ...METRIC, values }]);
+    expect(await asked).toEqual([{ ...METRIC, values }]);
   });
 
   it('is taken once, and not without a question', async () => {

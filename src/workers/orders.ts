@@ -2,15 +2,42 @@ import type { Facts } from '../app.js';
 import type { Config } from '../config/config.js';
 import type { Snapshot } from '../observe/metrics.js';
 import type { Expiring } from '../trust/expiry.js';
-import { flag, having, list, nothing, number, oneOf, orNull, pair, record, text, type Shape } from './shape.js';
+import {
+  flag,
+  having,
+  list,
+  matching,
+  moment,
+  nothing,
+  number,
+  oneOf,
+  orNull,
+  pair,
+  record,
+  text,
+  type Shape,
+} from './shape.js';
 
 /** More than any honest worker has to say, little enough to be added up. */
 const MANY = 100_000;
 
 const use = { openConnections: number, connections: number, requests: number };
 
+/** Ours, and those that prom-client adds; another could be a line of its own, or a property that every object has. */
+const metricName = matching(/^(?:mtls_sidecar|process|nodejs)_[a-z0-9_]{1,100}$/);
+const labelName = matching(/^[a-z][a-z0-9_]{0,99}$/);
+
+/** What prom-client does not know makes it throw, for this worker and all others. */
+const described = record({
+  name: metricName,
+  help: text,
+  type: oneOf('counter', 'gauge', 'histogram', 'summary'),
+  aggregator: oneOf('sum', 'first', 'omit', 'average', 'min', 'max'),
+  values: list(sample, MANY),
+});
+
 const snapshot: Shape<Snapshot> = list((metric) => {
-  const value = record({ name: text, help: text, type: text, aggregator: text, values: list(sample, MANY) })(metric);
+  const value = described(metric);
   // A mean of nothing is NaN, which JSON has no word for.
   return { ...value, values: value.values.flatMap((one) => one ?? []) };
 }, MANY);
@@ -18,15 +45,15 @@ const snapshot: Shape<Snapshot> = list((metric) => {
 function sample(value: unknown): Snapshot[number]['values'][number] | null {
   const base = having({ value: orNull(number) })(value);
   if (base.value === null) return null;
-  const { labels, metricName } = base as { labels?: unknown; metricName?: unknown };
+  const { labels, metricName: name } = base as { labels?: unknown; metricName?: unknown };
   const checked = { value: base.value, labels: labelsOf(labels) };
-  return metricName === undefined ? checked : { ...checked, metricName: text(metricName) };
+  return name === undefined ? checked : { ...checked, metricName: metricName(name) };
 }
 
 function labelsOf(value: unknown): Record<string, string | number> {
   const entries = Object.entries(having({})(value));
   return Object.fromEntries(
-    entries.map(([name, label]) => [name, typeof label === 'number' ? number(label) : text(label)]),
+    entries.map(([name, label]) => [labelName(name), typeof label === 'number' ? number(label) : text(label)]),
   );
 }
 
@@ -59,7 +86,7 @@ const facts: Shape<Facts> = record({
     }),
     MANY,
   ),
-  anchors: list(record({ ca: text, serial: text, sha256: orNull(text), lastUsed: number, ...use }), MANY),
+  anchors: list(record({ ca: text, serial: text, sha256: orNull(text), lastUsed: moment, ...use }), MANY),
   recent: list(
     record({
       number,
@@ -75,7 +102,7 @@ const facts: Shape<Facts> = record({
 
 const expiring: Shape<Expiring> = (value) => {
   const what = oneOf('server certificate', 'CA', 'CRL', 'client certificate');
-  const { lifetime = null, ...item } = having({ what, name: text, file: orNull(text), at: number })(value) as Expiring;
+  const { lifetime = null, ...item } = having({ what, name: text, file: orNull(text), at: moment })(value) as Expiring;
   return lifetime === null ? item : { ...item, lifetime: number(lifetime) };
 };
 

@@ -16,6 +16,24 @@ export const number: Shape<number> = (value) => {
   return value;
 };
 
+/** The latest and, negated, the earliest that a Date can be (ECMAScript §21.4.1.1): beyond it, to write it down throws. */
+const LAST_MOMENT = 8.64e15;
+
+/** Milliseconds since the epoch. */
+export const moment: Shape<number> = (value) => {
+  const at = number(value);
+  if (Math.abs(at) > LAST_MOMENT) throw new TypeError('no date');
+  return at;
+};
+
+export function matching(pattern: RegExp): Shape<string> {
+  return (value) => {
+    const word = text(value);
+    if (!pattern.test(word)) throw new TypeError(`not of the form ${pattern.source}`);
+    return word;
+  };
+}
+
 export const flag: Shape<boolean> = (value) => {
   if (typeof value !== 'boolean') throw new TypeError('neither true nor false');
   return value;

@@ -99,6 +99,11 @@ export class Management {
     this.reloader.establish(digest);
   }
 
+  /** Resolves when no reload is under way that had begun before. */
+  settled(): Promise<void> {
+    return this.reloader.settled();
+  }
+
   /** Binds the admin listener. @throws Node's error when the port cannot be bound */
   async listen(): Promise<void> {
     await this.admin?.listen();

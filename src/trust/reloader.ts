@@ -99,6 +99,11 @@ export class Reloader {
     });
   }
 
+  /** Resolves when what was asked for before has ended. */
+  async settled(): Promise<void> {
+    await this.turn;
+  }
+
   private inTurn<T>(work: () => Promise<T>): Promise<T> {
     const result = this.turn.then(work);
     this.turn = result.catch(() => undefined);

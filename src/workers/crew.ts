@@ -20,6 +20,8 @@ export interface InForce {
   readonly digest: string | null;
   /** Called with what the first worker has read. */
   establish(digest: string): void;
+  /** Resolves when no reload is under way that had begun before. */
+  settled(): Promise<void>;
   /** Makes all workers read anew, and take into use what has changed. */
   reload(): Promise<unknown>;
 }
@@ -100,6 +102,14 @@ export class Crew {
     return settled.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));
   }
 
+  /**
+   * Tells everybody, and waits for nobody. Those that are only starting, too: they may have been told before that all is as
+   * usual, and orders are obeyed in the order in which they come.
+   */
+  tellAll(order: 'drain' | 'stopAccepting'): void {
+    for (const member of this.members.values()) void member.ask(order).catch(() => undefined);
+  }
+
   /** Nobody who ends from now on is replaced. */
   disband(): void {
     this.closing = true;
@@ -133,7 +143,10 @@ export class Crew {
       member.digest = await member.ask('start', { number, of: size, ...enlistment() } satisfies Enlistment);
       member.state = 'loaded';
       await this.agree(member);
+      if (this.closing) throw new WorkerGone('it is too late for a new worker');
       const listening = await member.ask('listen');
+      // Said again: before the port was bound there was nothing to stop.
+      if (this.closing) await member.ask('stopAccepting');
       member.state = 'serving';
       // What was told to those that served, while it did not.
       if (this.closing) throw new WorkerGone('it is too late for a new worker');
@@ -148,6 +161,8 @@ export class Crew {
   /** One that starts later may read other files than those in force: then all of them take these over, or it does not serve. */
   private async agree(member: Member): Promise<void> {
     const { inForce } = this.parts;
+    // One that is under way may have begun without it. Whatever comes later includes it.
+    await inForce.settled();
     if (inForce.digest === null) inForce.establish(member.digest);
     if (member.digest === inForce.digest) return;
     await inForce.reload();

@@ -159,14 +159,14 @@ class Primary implements Stoppable, Managed {
     if (this.phase !== 'ready') return;
     this.phase = 'draining';
     this.log.info(DRAINING);
-    void this.crew.askAll('drain');
+    this.crew.tellAll('drain');
   }
 
   stopAccepting(): void {
     this.drain();
     this.phase = 'closing';
     this.crew.disband();
-    void this.crew.askAll('stopAccepting');
+    this.crew.tellAll('stopAccepting');
   }
 
   async connections(): Promise<number> {
@@ -185,7 +185,10 @@ class Primary implements Stoppable, Managed {
   private bury({ number }: Member): void {
     const last = this.snapshots.get(number);
     this.snapshots.delete(number);
-    if (last !== undefined) this.departed = this.departed.then((departed) => countersOf([departed, last]));
+    if (last === undefined) return;
+    const before = this.departed;
+    // What cannot be added up is left out: nobody waits here for the error, and unheard it would end this process.
+    this.departed = before.then((departed) => countersOf([departed, last])).catch(() => before);
   }
 }
 

@@ -121,7 +121,8 @@ interface Exchanging {
 /** Sends an admitted request to the application and lets the relay answer the caller. */
 function forward({ call, passage, relay }: Exchanging, { permit, way, screened, headers }: Admitted): void {
   takeBody(call.request, screened, way.bodyLimits, (body) => {
-    if (passage.isOver) return;
+    // Its body may have proved unreadable already, in the packet of its head.
+    if (passage.isOver || relay.outcome === 'refused') return;
     const request = passage.forwardRequest(screened, headers, body);
     relay.attach(way.upstream.send(permit, request, relay));
   });

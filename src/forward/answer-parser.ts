@@ -17,6 +17,9 @@ const MAX_SECTION = 65_536;
 /** Size and extensions of a chunk. Nobody needs the latter; unbounded, they would be work without an answer. Bytes. */
 const MAX_CHUNK_LINE = 4_096;
 
+/** Interim answers before one answer: hours of `102`, one every ten seconds. Each renews the time that a head may take. */
+const MAX_INTERIM = 2_000;
+
 /** Where in an answer the next byte stands. */
 const OVER = 0;
 const HEAD = 1;
@@ -46,6 +49,7 @@ export class AnswerParser {
   private next = 0;
   private full = false;
   private begun = false;
+  private interim = 0;
 
   get isOver(): boolean {
     return this.state === OVER;
@@ -64,6 +68,7 @@ export class AnswerParser {
     this.trailers = [];
     this.text = '';
     this.begun = false;
+    this.interim = 0;
   }
 
   /** Forgets the answer; the reader hears no more, even if it said so from within. */
@@ -129,6 +134,8 @@ export class AnswerParser {
     const head = readAnswerHead(text, this.toHead);
     if (head.status === 101) throw broken('a change of protocol that nobody asked for');
     if (head.status < 200) {
+      this.interim += 1;
+      if (this.interim > MAX_INTERIM) throw broken('interim answers without end');
       this.reader?.information(head.status, head.headers);
       return this.next;
     }

@@ -24,6 +24,11 @@ export class BodySender {
     private readonly events: BodyEvents,
   ) {}
 
+  /** Whether the application has taken all that has come so far, and there is more to come. */
+  get awaitsCaller(): boolean {
+    return !this.done && !this.socket.writableNeedDrain;
+  }
+
   start(): void {
     const { body } = this;
     body.on('error', this.onError);

@@ -57,6 +57,10 @@ export class Http1Exchange implements Exchange, ConnectionUser, BodyEvents {
     return this.wasWritten && (this.sender === null || this.sender.done);
   }
 
+  get awaitsCaller(): boolean {
+    return this.sender?.awaitsCaller === true;
+  }
+
   connected(socket: Socket): void {
     try {
       this.write(socket, requestHead(this.request));

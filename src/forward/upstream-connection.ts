@@ -15,6 +15,8 @@ export interface ConnectionUser extends AnswerReader {
   connected(socket: Socket): void;
   /** Whether all of the request is written. */
   readonly isSent: boolean;
+  /** Whether the next piece of the request has to come from the caller. */
+  readonly awaitsCaller: boolean;
   /** What was written has gone out. */
   drained(): void;
   /** The answer is over. The connection is back in the pool, or gone. */
@@ -207,7 +209,9 @@ export class UpstreamConnection implements AnswerReader {
   }
 
   information(status: number, headers: readonly string[]): void {
-    this.awaitAnswer();
+    // The application has spoken, but the pace of a body that it waits for is the caller's.
+    if (this.user?.awaitsCaller === true) this.awaitCaller();
+    else this.awaitAnswer();
     this.user?.information(status, headers);
   }
 

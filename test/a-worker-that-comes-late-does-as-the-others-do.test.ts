@@ -8,7 +8,7 @@ import { configured } from './support/settings.js';
 
 const upstream = { url: 'http://127.0.0.1:1', reached: true, open: 0, busy: 0, waiting: 0 };
 const trust = {
-  ...{ clientCert: { verify: 'required', allowRules: 0 }, serverCertificate: {} },
+  ...{ clientCert: { verify: 'required', allowRules: 0 }, serverCertificate: {}, serverCertificates: [] },
   ...{ routes: [], cas: [], crls: [] },
 };
 const facts = { trust, connections: 0, tunnels: 0, upstream, callers: [], anchors: [], recent: [] };

@@ -258,6 +258,8 @@ describe('the application', () => {
     });
     expect(plainTls('root /var/www/; try_files $uri $uri/ =404;').settings['upstream.url']).toBe('file:/var/www');
     expect(plainTls('').settings['upstream.url']).toBe('file:/srv/nginx/html');
+    expect(plainTls('root /var/www; try_files $uri /index.html;').guards()).toEqual([]);
+    expect(plainTls('root /var/www; try_files /closed.html =503;').guards()).toEqual(['try_files /closed.html =503']);
     expect(plainTls('root /var/www; location ~ \\.php$ { fastcgi_pass unix:/run/php.sock; }').guards()).toEqual([
       'location ~ \\.php$',
     ]);
@@ -326,6 +328,16 @@ describe('headers for the application', () => {
     });
   });
 
+  it('are not taken from a variable that an if alone sets', () => {
+    const lines = 'if ($ssl_client_s_dn = CN=admin) { set $role admin; } proxy_set_header X-Role $role;';
+    const result = location(lines);
+    expect(result.guards()).toEqual(['proxy_set_header X-Role $role']);
+    expect(result.settings['forwarded.headers']).toBeUndefined();
+    expect(server('if ($http_x) { set $app 127.0.0.1:1; }', { locationLines: '' }).guards()).toEqual([]);
+    const pass = 'if ($http_x) { set $app 127.0.0.1:1; } location / { proxy_pass http://$app; }';
+    expect(plainTls(pass).guards()).toEqual(['proxy_pass http://$app']);
+  });
+
   it('keep the preset where callers get in unverified and the map does not tell', () => {
     const lines = 'ssl_verify_client optional_no_ca; ssl_client_certificate ca.crt;';
     const where = 'location / { proxy_pass http://127.0.0.1; proxy_set_header X-DN $ssl_client_s_dn; }';
@@ -392,6 +404,13 @@ describe('conditions become allow rules', () => {
     ['$scheme != https', undefined],
   ])('if (%s)', (condition, rules) => {
     expect(allow(refuse(condition))).toEqual(rules);
+  });
+
+  it('what every request satisfies, coming by https, is a guard', () => {
+    for (const condition of ['$scheme = https', '$https', '$https = on']) {
+      expect(server('', { locationLines: refuse(condition) }).guards()).toHaveLength(1);
+    }
+    expect(server('', { locationLines: refuse('$scheme = http') }).guards()).toEqual([]);
   });
 
   it('a map of subjects', () => {
@@ -487,17 +506,43 @@ describe('several locations', () => {
     'location /internal { internal; }',
     'location /odd { some_auth_module on; proxy_pass http://127.0.0.1:8080; }',
     'location /nested { location /nested/x { deny all; } proxy_pass http://127.0.0.1:8080; }',
+    // Whatever it answers, the application is not asked.
+    'location ~ ^/admin { return 302 /login; }',
+    'location ~ ^/admin { return 200 hello; }',
+    'location ~ ^/api { proxy_set_header X-User $ssl_client_s_dn; proxy_pass http://127.0.0.1:8080; }',
+    'location ~ ^/api { proxy_set_header Host internal; proxy_pass http://127.0.0.1:8080; }',
+    'location /static/ { root /srv; } location ~ \\.php$ { fastcgi_pass unix:/run/php.sock; }',
   ])('that are stricter are guards: %s', (line) => {
     expect(server(line).guards()).toHaveLength(1);
   });
 
-  it.each(['location = /favicon.ico { log_not_found off; }', 'location @x { return 403; }'])(
-    'that are not are lost: %s',
-    (line) => {
-      expect(server(line).guards()).toEqual([]);
-      expect(server(line).entry('location')?.fate).toBe('not-carried');
-    },
-  );
+  it.each([
+    'location = /favicon.ico { log_not_found off; }',
+    'location @x { return 403; }',
+    'location ~ ^/api { proxy_set_header X-Real-IP $remote_addr; proxy_set_header Host $host; proxy_pass http://127.0.0.1:8080; }',
+  ])('that are not are lost: %s', (line) => {
+    expect(server(line).guards()).toEqual([]);
+    expect(server(line).entry('location')?.fate).toBe('not-carried');
+  });
+
+  const paths = (lines: string) => imported(mtlsServer(lines).replace('location / {', 'location /im/ {'));
+
+  it('within any of the paths that lead to the application are guards, others are closed', () => {
+    const ws = 'location /ws/ { proxy_set_header Host $host; proxy_pass http://127.0.0.1:8080; }';
+    expect(paths(`${ws} location /ws/admin { deny all; }`).guards()).toEqual(['location /ws/admin']);
+    expect(paths(`${ws} location /im/admin { deny all; }`).guards()).toEqual(['location /im/admin']);
+    expect(paths(`${ws} location ~ admin { deny all; }`).guards()).toEqual(['location ~ admin']);
+    expect(paths(`${ws} location / { return 404; }`).guards()).toEqual([]);
+    expect(paths(`${ws} location /other { deny all; }`).guards()).toEqual([]);
+  });
+
+  it('with headers of their own do not go the way of another', () => {
+    const im = 'location /im/ { proxy_pass http://127.0.0.1:8080; }';
+    const locationLines = 'proxy_set_header X-User $ssl_client_s_dn;';
+    const result = imported(mtlsServer(im, { locationLines }).replace('location / {', 'location /ws/ {'));
+    expect(result.settings['clientCert.allow']).toEqual([{ paths: ['/im/', '/im/**'] }]);
+    expect(result.guards()).toEqual([]);
+  });
 });
 
 describe('locations beside / become routes', () => {
@@ -514,6 +559,7 @@ describe('locations beside / become routes', () => {
       'location /old { return 301 https://new.example$request_uri; }',
       { path: '/old*', return: '301 https://new.example$request_uri' },
     ],
+    ['location = /q { return 200 \'"ok"\'; }', { path: '/q', return: '200 ""ok""' }],
     ['location = /in { return 302 /out; }', { path: '/in', return: '302 /out' }],
     ['location = /in { return https://new.example/x; }', { path: '/in', return: '302 https://new.example/x' }],
     ['location /static/ { root /srv; expires 1d; }', { path: '/static/*', upstream: 'file:/srv' }],
@@ -602,6 +648,8 @@ describe('locations beside / become routes', () => {
       expect(result.guards()).toEqual([line]);
       expect(result.settings['routes']).toEqual([{ path: '/x*', return: 403 }]);
     }
+    const beside = server('location /x/ { alias /srv/x; }');
+    expect(beside.guards()).toEqual(['alias /srv/x']);
     for (const line of ['proxy_pass https://127.0.0.1', 'proxy_pass http://$backend', 'alias /srv/x']) {
       const result = server(`location = /x { ${line}; }`);
       expect(result.guards()).toEqual([line]);
@@ -625,6 +673,11 @@ describe('locations beside / become routes', () => {
       'identity.presets': [],
     });
     expect(two(header('i_dn'), header('s_dn')).guards()).toEqual(['proxy_set_header X-Who $ssl_client_s_dn']);
+    const hidden = 'proxy_set_header X-Who "";';
+    for (const { settings } of [two(hidden, header('s_dn')), two(header('s_dn'), hidden)]) {
+      expect(settings['identity.headers']).toEqual({ 'X-Who': 'subject' });
+      expect(JSON.stringify([settings['forwarded.headers'], settings['routes']])).not.toContain('X-Who');
+    }
   });
 });
 

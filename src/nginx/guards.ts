@@ -1,5 +1,5 @@
 import { modeOf } from './client-cert.js';
-import { conditionOf, literalsOf, type Condition } from './conditions.js';
+import { conditionOf, holds, literalsOf, type Condition } from './conditions.js';
 import { admitted, both, mapFor, type Rule } from './identity-conditions.js';
 import type { Reach } from './location.js';
 import type { Directive } from './syntax.js';
@@ -52,7 +52,7 @@ class Guards {
     const { ledger, http } = this.work;
     const status = refusalOf(directive);
     const condition = conditionOf(directive);
-    if (condition?.variable === 'scheme' || condition?.variable === 'https') {
+    if (condition !== null && neverHolds(condition)) {
       this.explain(directive, { kind: 'nothing', text: 'every request comes by https' });
     } else if (status === null) {
       const isHarmless = (directive.block ?? []).every(({ name }) => HARMLESS.has(name));
@@ -141,6 +141,17 @@ class Guards {
     ledger.set('clientCert.verify', 'required', directive);
     ledger.changed(directive, 'became clientCert.verify: required, and the answer 400');
   }
+}
+
+/** Variables that are the same for every request that comes here. */
+const OVER_TLS: ReadonlyMap<string, string> = new Map([
+  ['scheme', 'https'],
+  ['https', 'on'],
+]);
+
+function neverHolds(condition: Condition): boolean {
+  const actual = OVER_TLS.get(condition.variable);
+  return actual !== undefined && holds(condition, actual) === false;
 }
 
 /** The status with which a block refuses and does nothing else. */

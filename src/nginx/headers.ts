@@ -50,8 +50,18 @@ const ALWAYS: Readonly<Record<string, readonly [variables: readonly string[], no
 const CONNECTION = new Set(['connection', 'upgrade', 'te', 'keep-alive', 'proxy-connection', 'transfer-encoding']);
 const OWN_FRAMING = new Set([...CONNECTION, 'content-length', 'expect', 'forwarded']);
 
+/** What callers say in these never reaches an application. */
+const NEVER_THEIRS = /^x-(?:forwarded-.*|real-ip|request-id)$/;
+
 /** Headers whose meaning is not for a configuration to change; `forwarded.headers` refuses them, too. */
 const UNSETTABLE = /^(?:content-.*|date|range|max-forwards|trailer|http2-settings|proxy-auth.*)$/;
+
+/** Whether callers cannot make use of a `proxy_set_header` that is lost: the header is always ours, or was theirs before. */
+export function isNoGuard({ args: [name = '', value = ''] }: Directive): boolean {
+  const lower = name.toLowerCase();
+  if (lower === 'host') return ['$host', '$http_host'].includes(value);
+  return OWN_FRAMING.has(lower) || NEVER_THEIRS.test(lower) || value === `$http_${lower.replaceAll('-', '_')}`;
+}
 
 /** Carries `proxy_set_header`. Each also hides what the caller sent under its name, so that losing one opens it. */
 export function carryHeaders(work: Work): void {

@@ -1,3 +1,4 @@
+import { isNoGuard } from './headers.js';
 import type { Ledger } from './ledger.js';
 import type { Directive } from './syntax.js';
 import { forAll, named } from './work.js';
@@ -33,7 +34,7 @@ const HARMLESS =
 /** Whether anything in a block keeps anybody out; what is not known might. */
 function isGuarded(location: Directive): boolean {
   return (location.block ?? []).some((each) => {
-    if (each.name === 'return') return /^[45]\d\d$/.test(each.args[0] ?? '');
+    // Whatever it answers, no application is asked.
     return !HARMLESS.test(each.name);
   });
 }
@@ -43,7 +44,7 @@ function isGuarded(location: Directive): boolean {
  * files. Beside `/` the others become routes where a route can say all that keeps anybody out of them; what is left is
  * reported.
  */
-export function chooseLocation(server: Directive, ledger: Ledger): Reach {
+export function chooseLocation(server: Directive, http: readonly Directive[], ledger: Ledger): Reach {
   const locations = named(server.block, 'location');
   const forwarding = ['prefix', 'exact'].flatMap((kind) =>
     locations.filter((each) => matchOf(each).kind === kind && goesTo(each) !== null),
@@ -54,12 +55,15 @@ export function chooseLocation(server: Directive, ledger: Ledger): Reach {
   const isAll = location === null || location === root;
   const routes = isAll ? others.filter(isRoute) : [];
   const left = others.filter((each) => !routes.includes(each));
-  const same = location === null ? [] : left.filter((each) => isSameWay(each, location));
+  const losesHeaders = headerLoss(location, server, http);
+  const same = location === null ? [] : left.filter((each) => isSameWay(each, location) && !losesHeaders(each));
   for (const each of same) {
     ledger.changed(each, `it goes the way of line ${location?.line}, with the settings of that location`);
     forAll(each, (inner) => ledger.lost(inner, `the settings of line ${location?.line} hold for all paths`));
   }
-  for (const each of left.filter((other) => !same.includes(other))) leave(each, { location, isAll, ledger });
+  const ways = location === null ? [] : [location, ...same];
+  const leaving = { location, ways, isAll, sendsFiles: [location, ...routes].some(servesFiles), losesHeaders, ledger };
+  for (const each of left.filter((other) => !same.includes(other))) leave(each, leaving);
   return { location, paths: isAll ? null : [location, ...same].flatMap(pathsOf), routes };
 }
 
@@ -100,30 +104,61 @@ function isSameWay(other: Directive, location: Directive): boolean {
   return target !== null && !hasUri && target === goesTo(location) && !isGuarded(other);
 }
 
+/**
+ * Whether the headers of a location would be lost, were its requests to go the way of another: callers could send those
+ * themselves, or would get what is said of others.
+ */
+function headerLoss(location: Directive | null, ...outer: [server: Directive, http: readonly Directive[]]) {
+  const kept = new Set(headersOf(location, ...outer).map(headerLine));
+  return (other: Directive): boolean =>
+    headersOf(other, ...outer).some((each) => !kept.has(headerLine(each)) && !isNoGuard(each));
+}
+
+/** Those in force, as nginx inherits them. */
+function headersOf(location: Directive | null, server: Directive, http: readonly Directive[]): readonly Directive[] {
+  const levels = [location?.block ?? [], server.block ?? [], http].map((block) => named(block, 'proxy_set_header'));
+  return levels.find((found) => found.length > 0) ?? [];
+}
+
+function headerLine({ args: [name = '', value = ''] }: Directive): string {
+  return `${name.toLowerCase()}: ${value}`;
+}
+
 interface Leaving {
   readonly location: Directive | null;
+  /** All that lead to the application. */
+  readonly ways: readonly Directive[];
   /** Whether requests for the path now reach the application all the same. */
   readonly isAll: boolean;
+  /** Whether files are sent under some path. */
+  readonly sendsFiles: boolean;
+  readonly losesHeaders: (other: Directive) => boolean;
   readonly ledger: Ledger;
 }
 
-function leave(other: Directive, { location, isAll, ledger }: Leaving): void {
+function leave(other: Directive, { location, ways, isAll, sendsFiles, losesHeaders, ledger }: Leaving): void {
+  const isReached = isAll || !isOutside(other, ways);
   const text = `its location (line ${other.line}) is not carried`;
   if (matchOf(other).kind === 'named') {
     ledger.lost(other, 'nothing leads to it');
   } else if (isDotFiles(other) && servesFiles(location)) {
     ledger.notNeeded(other, 'files whose names begin with a dot are never served');
-  } else if (isGuarded(other) && (isAll || !isOutside(other, location))) {
+  } else if (isReached && isGuarded(other)) {
     ledger.guardLost(other, `its paths would reach ${wayOf(location)} unguarded`);
-  } else if (isAll && servesFiles(location) && goesElsewhere(other)) {
+  } else if (isReached && losesHeaders(other)) {
+    ledger.guardLost(
+      other,
+      `its paths would reach ${wayOf(location)} without its headers, which callers could then send`,
+    );
+  } else if (isAll && sendsFiles && goesElsewhere(other)) {
     ledger.guardLost(other, 'its files would be sent as they are');
-  } else if (isAll) ledger.lost(other, `its paths go to ${wayOf(location)}`);
+  } else if (isReached) ledger.lost(other, `its paths go to ${wayOf(location)}`);
   else ledger.lost(other, 'its paths get 403');
   forAll(other, (inner) => ledger.lost(inner, text));
 }
 
 function servesFiles(location: Directive | null): boolean {
-  return location === null || goesTo(location) === null;
+  return !(location?.block ?? []).some(({ name }) => name === 'proxy_pass' || name === 'return' || name === 'deny');
 }
 
 function wayOf(location: Directive | null): string {
@@ -141,11 +176,11 @@ function goesElsewhere({ block }: Directive): boolean {
   return (block ?? []).some(({ name }) => name.endsWith('_pass'));
 }
 
-function isOutside(other: Directive, location: Directive | null): boolean {
+/** Whether none of the requests that reach the application would have gone there: the longer path has them in nginx. */
+function isOutside(other: Directive, ways: readonly Directive[]): boolean {
   const { kind, path } = matchOf(other);
-  if (location === null || kind === 'regex') return false;
-  const own = matchOf(location).path;
-  return !path.startsWith(own) && !own.startsWith(path);
+  if (kind === 'regex') return false;
+  return ways.map(matchOf).every((own) => own.kind === 'exact' || !path.startsWith(own.path));
 }
 
 /**

@@ -33,10 +33,22 @@ export function carryRoutes(main: Work, locations: readonly Directive[]): void {
   const { ledger } = main;
   const routes = locations.map((location) => carryRoute(main, location));
   const [first] = locations;
-  if (first !== undefined) ledger.set('routes', routes, first);
+  if (first === undefined) return;
+  ledger.set('routes', routes, first);
+  const identity = mapIn(ledger, 'identity.headers');
+  const all = [mapIn(ledger, 'forwarded.headers'), ...routes.map((route) => route.get('headers'))];
+  for (const headers of all) if (headers instanceof Map) forget(identity, headers as Map<string, string>);
+  for (const route of routes)
+    if ((route.get('headers') as Map<string, string> | undefined)?.size === 0) route.delete('headers');
 }
 
-function carryRoute(main: Work, location: Directive): ReadonlyMap<string, unknown> {
+/** What is hidden in one place and says who calls in another is ours everywhere, and so hidden from callers as well. */
+function forget(identity: ReadonlyMap<string, string>, headers: Map<string, string>): void {
+  const names = new Set([...identity.keys()].map((name) => name.toLowerCase()));
+  for (const [name, fact] of headers) if (fact === 'none' && names.has(name.toLowerCase())) headers.delete(name);
+}
+
+function carryRoute(main: Work, location: Directive): Map<string, unknown> {
   const { server, http } = main;
   const ledger = main.ledger.forRoute();
   const levels = [location.block ?? [], server.block ?? [], http];
@@ -167,7 +179,12 @@ function answerOf([first = '', ...rest]: readonly string[], work: Answering): st
   if (/^30[12378]$/.test(first)) return redirectOf(first, text, work);
   const isAnswer = /^(?:2|4|5)\d\d$/.test(first) && !text.includes('$') && !(/^20[45]$/.test(first) && text !== '');
   if (!isAnswer) return null;
-  return text === '' ? first : `${first} ${text}`;
+  return text === '' ? first : `${first} ${asWritten(text)}`;
+}
+
+/** A route takes the quotes around a text, and spaces before it, for its own. */
+function asWritten(text: string): string {
+  return /^ |^".*"$/s.test(text) ? `"${text}"` : text;
 }
 
 const REDIRECT =

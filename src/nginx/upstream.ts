@@ -115,7 +115,8 @@ function carryDirectory(
 ): void {
   const { ledger, location, options } = how.work;
   const isWhole = location === null || matchOf(location).path === '/';
-  const isBelow = location !== null && matchOf(location).path.endsWith('/');
+  // nginx puts the rest of the path right behind the alias: `/srv/a` with `/x` below is `/srv/ax`.
+  const isBelow = location !== null && matchOf(location).path.endsWith('/') && written.endsWith('/');
   const isReplaced = how.isAlias && !isWhole && isBelow && carryReplacement(from, '/', how.work);
   if (written.includes('$') || (how.isAlias && !isWhole && !isReplaced)) {
     return ledger.guardLost(from, 'one fixed directory only: set upstream.url to file:/directory');
@@ -141,5 +142,7 @@ function carryTryFiles({ scope, ledger }: Work): void {
   if (files === undefined) return;
   const isPlain = /^(?:\$uri )+(?:\$uri\/ )?=404$/.test(files.args.join(' '));
   if (isPlain) ledger.notNeeded(files, 'what is not there gets 404 always');
+  else if (!files.args.some((name) => /\$(?:\{?uri\b|request_filename\b)/.test(name)))
+    ledger.guardLost(files, 'nginx sends none of the files that callers name: here they would get them');
   else ledger.lost(files, 'what is not there gets 404');
 }

@@ -41,7 +41,7 @@ export function forAll(directive: Directive, visit: (each: Directive) => void): 
   for (const inner of directive.block ?? []) forAll(inner, visit);
 }
 
-/** Within `if` as well: a variable that is set twice has no one value. */
+/** Within `if` as well. */
 function everySet(block: readonly Directive[]): Directive[] {
   return block.flatMap((each) => [...(each.name === 'set' ? [each] : []), ...everySet(each.block ?? [])]);
 }
@@ -50,16 +50,18 @@ function everySet(block: readonly Directive[]): Directive[] {
 const LONGEST_CHAIN = 4;
 
 /**
- * Replaces the variables that one `set` of the server or location makes. What remains with a `$` is nginx's own, or
- * cannot be known here.
+ * Replaces the variables that one `set` of the server or location makes for every request. What is set twice, or within
+ * an `if`, has no one value. What remains with a `$` is nginx's own, or cannot be known here.
  */
 export function withConstants(text: string, { server, location }: Pick<Work, 'server' | 'location'>): string {
   const own = (server.block ?? []).filter(({ name }) => name !== 'location');
-  const sets = everySet([...own, ...(location?.block ?? [])]);
+  const block = [...own, ...(location?.block ?? [])];
+  const sets = everySet(block);
   const replaced = (from: string): string =>
     from.replace(/\$(?:\{(\w+)\}|(\w+))/g, (whole, braced?: string, plain?: string) => {
-      const found = sets.filter(({ args }) => args[0] === `$${braced ?? plain}`);
-      return (found.length === 1 ? found[0]?.args[1] : undefined) ?? whole;
+      const [only, ...more] = sets.filter(({ args }) => args[0] === `$${braced ?? plain}`);
+      const isConstant = only !== undefined && more.length === 0 && block.includes(only);
+      return (isConstant ? only.args[1] : undefined) ?? whole;
     });
   let result = text;
   for (let step = 0; step < LONGEST_CHAIN && result.includes('$'); step += 1) result = replaced(result);

@@ -43,23 +43,35 @@ interface Outcome {
   readonly code: string | null;
 }
 
-/** Asks for a path, with a sink that is never full. */
+interface Asking extends Partial<Pick<ForwardRequest, 'body' | 'contentLength'>> {
+  readonly to?: Upstream;
+  /** For how long the sink is full after its first bytes. Milliseconds. */
+  readonly fullFor?: number;
+}
+
+/** Asks for a path, with a sink that has room unless it is told otherwise. */
 function ask(
   target: string,
   method = 'GET',
-  content: Pick<ForwardRequest, 'body' | 'contentLength'> = { body: null, contentLength: null },
+  { to = upstream, fullFor = 0, ...content }: Asking = {},
 ): Promise<Outcome> {
   return new Promise((resolve) => {
     let body = '';
+    const takes = (): boolean => {
+      if (fullFor === 0 || body.length > 1) return true;
+      setTimeout(() => exchange.resume(), fullFor);
+      return false;
+    };
     const sink: AnswerSink = {
       information: () => undefined,
       head: () => undefined,
-      data: (chunk) => ((body += chunk.toString('latin1')), true),
+      data: (chunk) => ((body += chunk.toString('latin1')), takes()),
       end: () => resolve({ body, code: null }),
       fail: ({ code }) => resolve({ body: null, code }),
     };
-    const request = { method, target, headers: ['Host', 'a'], ...content, expectsContinue: false, trailers: null };
-    upstream.send(PERMIT, request, sink);
+    const framed = { body: null, contentLength: null, ...content };
+    const request = { method, target, headers: ['Host', 'a'], ...framed, expectsContinue: false, trailers: null };
+    const exchange = to.send(PERMIT, request, sink);
   });
 }
 
@@ -162,5 +174,39 @@ describe('a connection is not used again', () => {
     await ask('/odd');
     const open = upstream.numbers().open;
     await expect.poll(() => upstream.numbers().open, { timeout: 5_000 }).toBe(open - 1);
+  });
+});
+
+describe('bytes behind an answer that nobody has read yet are no answer to whoever is next in turn', () => {
+  const evil = 'HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nevil';
+  let single: Upstream;
+
+  beforeAll(() => {
+    single = new Upstream(configured({ 'upstream.url': application.url, 'upstream.maxConnections': '1' }).upstream);
+  });
+  afterAll(() => single.close());
+
+  /** Asks for `/odd`, and for a path of its own as soon as that is over. */
+  async function expectOwnAnswerBehindOdd(fullFor: number): Promise<void> {
+    const path = `/own-${(count += 1)}`;
+    const [, { body }] = await Promise.all([
+      ask('/odd', 'GET', { to: single, fullFor }),
+      ask(path, 'GET', { to: single }),
+    ]);
+    expect(body).toBe(path);
+  }
+
+  it('when the answer fills what is read at once', async () => {
+    const head = 'HTTP/1.1 200 OK\r\nContent-Length: 65494\r\n\r\n';
+    misbehave = (socket) => socket.write(head + 'x'.repeat(65_536 - head.length) + evil);
+    await expectOwnAnswerBehindOdd(0);
+  });
+
+  it('when they came while the caller had no room', async () => {
+    misbehave = (socket) => {
+      socket.write('HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n1\r\nb\r\n0\r\n\r\n');
+      setTimeout(() => socket.write(evil), 20);
+    };
+    await expectOwnAnswerBehindOdd(100);
   });
 });

@@ -116,7 +116,7 @@ export class UpstreamConnection implements AnswerReader {
     const { rest } = this;
     this.rest = null;
     this.awaitAnswer();
-    if (rest === null || this.read(rest)) this.socket.resume();
+    if (rest === null || this.read(rest, false)) this.socket.resume();
   }
 
   /** Called by the pool when time has gone on. */
@@ -161,14 +161,18 @@ export class UpstreamConnection implements AnswerReader {
 
   /** @returns whether to read on */
   private onRead(chunk: Buffer): boolean {
-    if (this.user !== null) return this.read(chunk);
+    if (this.user !== null) return this.read(chunk, chunk.length < READ_SIZE);
     // Nobody asked. Kept, it would be taken for the beginning of the next answer.
     this.destroy(closedEarly());
     return false;
   }
 
-  /** @returns whether to read on */
-  private read(chunk: Buffer): boolean {
+  /**
+   * @param isAll whether it is all that has come. What has come and is not read would be the answer to the next request,
+   * which may be written before this returns.
+   * @returns whether to read on
+   */
+  private read(chunk: Buffer, isAll: boolean): boolean {
     const { parser, user } = this;
     let count = 0;
     try {
@@ -177,7 +181,7 @@ export class UpstreamConnection implements AnswerReader {
       this.destroy(error as Error);
     }
     if (!this.isOpen || this.user !== user) return false;
-    if (parser.isOver) return this.complete(count === chunk.length);
+    if (parser.isOver) return this.complete(isAll && count === chunk.length);
     this.paused = parser.isFull;
     if (this.paused && count < chunk.length) this.rest = Buffer.from(chunk.subarray(count));
     if (this.answerHead !== null) this.awaitAnswer();

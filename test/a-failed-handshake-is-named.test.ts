@@ -1,7 +1,7 @@
 import { once } from 'node:events';
 import { connect, type Socket } from 'node:net';
 import { Duplex } from 'node:stream';
-import { connect as tlsConnect } from 'node:tls';
+import { connect as tlsConnect, type SecureContextOptions } from 'node:tls';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { startApplication, type Application } from './support/application.js';
 import { call, openRaw } from './support/caller.js';
@@ -56,13 +56,15 @@ function expectNothingInside(): void {
 }
 
 /** What is written to a socket, a few bytes at a time. */
-function inPieces(raw: Socket, size: number): Duplex {
+function inPieces(raw: Socket, { size, alter = (bytes) => bytes }: Pieces): Duplex {
+  let writes = 0;
   const pieces = new Duplex({
     read: () => void raw.resume(),
     write(chunk: Buffer, _encoding, done) {
+      const bytes = alter(chunk, (writes += 1));
       const send = (at: number): void => {
-        if (at >= chunk.length) return done();
-        raw.write(chunk.subarray(at, at + size), () => setImmediate(send, at + size));
+        if (at >= bytes.length) return done();
+        raw.write(bytes.subarray(at, at + size), () => setImmediate(send, at + size));
       };
       send(0);
     },
@@ -75,6 +77,48 @@ function inPieces(raw: Socket, size: number): Duplex {
   raw.on('data', (chunk) => pieces.push(chunk));
   raw.on('error', () => pieces.destroy()).once('close', () => pieces.destroy());
   return pieces;
+}
+
+interface Pieces {
+  readonly size: number;
+  /** @param count of writes, this one included */
+  readonly alter?: (bytes: Buffer, count: number) => Buffer;
+}
+
+/** Of the flight of a caller in TLS 1.3, the third encrypted record: after Certificate and CertificateVerify. */
+function withBadFinished(flight: Buffer): Buffer {
+  const encrypted = 23;
+  const bytes = Buffer.from(flight);
+  let count = 0;
+  for (let at = 0; at + 5 <= bytes.length;) {
+    const end = at + 5 + bytes.readUInt16BE(at + 3);
+    count += bytes[at] === encrypted ? 1 : 0;
+    if (count === 3 && end <= bytes.length) {
+      bytes.writeUInt8(bytes.readUInt8(end - 1) ^ 1, end - 1);
+      break;
+    }
+    at = end;
+  }
+  return bytes;
+}
+
+const namesake = createAuthority({ subject: CA_SUBJECT, keyIdentifiers: false });
+const forged = issueClient(namesake, { keyIdentifiers: false });
+
+/** Shows a certificate whose signature is wrong, asks, and gives all that came back. */
+async function withForgedSignature(pieces: Pieces, options: SecureContextOptions = {}): Promise<string> {
+  const socket = tlsConnect({
+    socket: inPieces(connect(sidecar.port, '127.0.0.1').setNoDelay(true), pieces),
+    cert: forged.certPem,
+    key: forged.keyPem,
+    rejectUnauthorized: false,
+    ...options,
+  });
+  let received = '';
+  socket.on('error', () => undefined).on('data', (chunk: Buffer) => (received += chunk.toString('latin1')));
+  socket.once('secureConnect', () => socket.write('GET / HTTP/1.1\r\nHost: localhost\r\n\r\n'));
+  await new Promise((resolve) => socket.once('close', resolve).once('error', resolve));
+  return received;
 }
 
 async function recordOf(reason: string): Promise<LogLine> {
@@ -120,19 +164,32 @@ describe('a handshake that fails is recorded and counted once, and nothing of it
     expectNothingInside();
   });
 
-  it('invalid, for a certificate with a wrong signature that comes in pieces', async () => {
-    const namesake = createAuthority({ subject: CA_SUBJECT, keyIdentifiers: false });
-    const { certPem, keyPem } = issueClient(namesake, { keyIdentifiers: false });
-    const socket = tlsConnect({
-      socket: inPieces(connect(sidecar.port, '127.0.0.1').setNoDelay(true), 300),
-      cert: certPem,
-      key: keyPem,
-      rejectUnauthorized: false,
-    });
-    socket.on('error', () => undefined).resume();
-    await once(socket, 'close');
-    const detail = 'certificate signature failure';
-    expect(await recordOf('invalid')).toMatchObject({ level: 'warn', detail, peer: PEER });
+  it.each(['TLSv1.2', 'TLSv1.3'] as const)(
+    'invalid, for a wrong signature in pieces, with the page: %s',
+    async (version) => {
+      const before = await counted('refused', 'invalid');
+      for (const size of [40, 300, 1_000]) {
+        const answer = await withForgedSignature({ size }, { minVersion: version, maxVersion: version });
+        expect(answer).toMatch(/^HTTP\/1\.1 400 Bad Request\r\n/);
+        expect(answer).toContain('<title>400 The SSL certificate error</title>');
+      }
+      const record = { level: 'warn', detail: 'certificate signature failure', tlsVersion: version, peer: PEER };
+      expect(await sidecar.logged((line) => line['tlsVersion'] === version)).toMatchObject({
+        ...record,
+        reason: 'invalid',
+      });
+      expect(await counted('refused', 'invalid')).toBe(before + 3);
+      expectNothingInside();
+    },
+  );
+
+  it('invalid, for a wrong signature in a handshake that fails besides', async () => {
+    const alter = (bytes: Buffer, count: number): Buffer => (count === 1 ? bytes : withBadFinished(bytes));
+    const before = await counted('refused', 'invalid');
+    expect(await withForgedSignature({ size: 300, alter }, { minVersion: 'TLSv1.3' })).toBe('');
+    const isIt = ({ reason, tlsVersion }: LogLine): boolean => reason === 'invalid' && tlsVersion === null;
+    expect(await sidecar.logged(isIt)).toMatchObject({ detail: 'certificate signature failure', peer: PEER });
+    expect(await counted('refused', 'invalid')).toBe(before + 1);
     expectNothingInside();
   });
 

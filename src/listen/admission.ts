@@ -14,6 +14,7 @@ import {
   onGivingUp,
   readPeer,
   startHandshake,
+  type HandshakeError,
   type PeerVerification,
   type TlsParameters,
 } from './tls-socket.js';
@@ -60,8 +61,8 @@ export class Admission {
   private decided = false;
   /** What was in force when the handshake began. */
   private readonly trust: Trust;
-  /** What OpenSSL said about the certificate of a handshake that did not come to its end. */
-  private complaint: PeerVerification['error'] = null;
+  /** Looked at before the end of the handshake. */
+  private early: PeerVerification | null = null;
   /** Before that OpenSSL names the version that it would like best. */
   private secure = false;
   private readonly timer: NodeJS.Timeout;
@@ -144,7 +145,19 @@ export class Admission {
     this.socket = socket;
     socket.on('error', (error: Error) => this.onError(error));
     socket.once('secure', () => this.onSecure());
-    onGivingUp(socket, () => (this.complaint = readPeer(socket).error));
+    onGivingUp(socket, (error) => this.isOver(socket, error));
+  }
+
+  /**
+   * A wrong signature in a certificate stays behind in OpenSSL's queue of errors. When the caller's messages come in
+   * more than one read, Node takes it for the end of the handshake. OpenSSL does not: it has noted its complaint, and goes
+   * on with the next read, so that the verdict and the page come as after any other bad certificate. The queue is emptied
+   * by that read; a second error is an end, and what has ended without one meets the deadline.
+   */
+  private isOver(socket: TLSSocket, error: HandshakeError): boolean {
+    if (this.early !== null || this.secure) return true;
+    this.early = readPeer(socket);
+    return this.early.error === null || error.library === undefined || error.library === 'SSL routines';
   }
 
   private onTimeout(): void {
@@ -159,13 +172,10 @@ export class Admission {
     else this.raw.destroySoon();
   }
 
-  /**
-   * A wrong signature in a certificate stays behind in OpenSSL's queue of errors. Where the caller's messages come in
-   * pieces, Node takes it for the end of the handshake; it is about the certificate all the same.
-   */
-  private explain(error: Error & { code?: string }): { readonly reason: ConnectionReason; readonly text: string } {
+  private explain(error: HandshakeError): { readonly reason: ConnectionReason; readonly text: string } {
+    const complaint = this.early?.error ?? null;
+    if (complaint !== null) return explainVerifyError(complaint);
     if (error.code === undefined) return { reason: 'handshake_aborted', text: describe(error) };
-    if (this.complaint !== null) return explainVerifyError(this.complaint);
     return { reason: explainHandshakeError(error), text: describe(error) };
   }
 
@@ -184,7 +194,8 @@ export class Admission {
   }
 
   private decide(socket: TLSSocket): void {
-    const verdict = judge({ peer: readPeer(socket), tls: tlsFacts(socket), now: Date.now() }, this.trust.policy);
+    const peer = this.early ?? readPeer(socket);
+    const verdict = judge({ peer, tls: tlsFacts(socket), now: Date.now() }, this.trust.policy);
     if (!verdict.admitted) {
       const { reason, detail } = verdict.refusal;
       return this.turnAway(socket, { reason, detail, certificate: verdict.certificate });

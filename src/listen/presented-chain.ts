@@ -20,7 +20,10 @@ export async function presentChain(chain: readonly Uint8Array[], parameters: Tls
   const end: End = { peer: null, failure: null };
   socket.on('error', (error: Error) => (end.failure ??= error));
   // A signature that does not fit makes OpenSSL give up where it has to wait for the next message, its verdict made.
-  onGivingUp(socket, () => (end.peer ??= readPeer(socket)));
+  onGivingUp(socket, () => {
+    end.peer ??= readPeer(socket);
+    return true;
+  });
   try {
     wire.push(Buffer.concat([records(HELLO), records(certificateMessage(chain))]));
     return await untilRead(socket, end);

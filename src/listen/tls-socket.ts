@@ -39,11 +39,14 @@ export interface PeerVerification {
   readonly error: { readonly code: string; readonly text: string } | null;
 }
 
+/** As Node makes it of the oldest entry in OpenSSL's queue of errors. */
+export type HandshakeError = Error & { readonly code?: string; readonly library?: string };
+
 /** The parts of TLSSocket that `tls.Server` uses and the type declarations leave out. */
 interface TlsSocketInternals {
   readonly ssl: {
     verifyError(): (Error & { code?: string }) | null | undefined;
-    onerror(error: Error): void;
+    onerror(error: HandshakeError): void;
   };
   _releaseControl(): boolean;
 }
@@ -86,13 +89,15 @@ export function readPeer(socket: TLSSocket): PeerVerification {
   return { leaf, presented, error: error ? { code: error.code ?? 'UNSPECIFIED', text: error.message } : null };
 }
 
-/** Calls back when OpenSSL gives up a handshake, while the socket can still be asked: on `error` it cannot. */
-export function onGivingUp(socket: TLSSocket, callback: () => void): void {
+/**
+ * Asks before a handshake is given up, while the socket can still be asked: on `error` it cannot.
+ * @param isOver whether it has really failed; otherwise it goes on with what the caller sends next
+ */
+export function onGivingUp(socket: TLSSocket, isOver: (error: HandshakeError) => boolean): void {
   const { ssl } = socket as unknown as TlsSocketInternals;
   const giveUp = ssl.onerror.bind(ssl);
   ssl.onerror = (error) => {
-    callback();
-    giveUp(error);
+    if (isOver(error)) giveUp(error);
   };
 }
 

@@ -195,6 +195,7 @@ function strangers(ca: Authority): [string, Issued][] {
   return [
     ['under another CA', issueClient(elsewhere.ca, { keys })],
     ['under another CA of the same name', issueClient(namesake, { keys })],
+    ['signed by another CA of the same name', issueClient(namesake, { keys, keyIdentifiers: false })],
     ['signed by itself', selfSigned({ subject: [...subject], eku: ['clientAuth'], keys })],
     ['signed by itself, a CA', createAuthority({ subject: [...subject], keys })],
     ['signed by itself, long ago', selfSigned({ subject: [...subject], keys, notBefore: 0, notAfter: DAY })],

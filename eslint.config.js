@@ -66,7 +66,7 @@ const LEVEL_REASONS = [
 /** Modules that some room may use. Any other is a power without an owner: one more HTTP client, a child process, an evaluator. */
 const KNOWN_MODULES = [
   ...['buffer', 'crypto', 'events', 'os', 'path', 'stream', 'stream/promises', 'timers/promises', 'tty', 'url', 'util'],
-  ...['cluster', 'dns', 'dns/promises', 'fs', 'fs/promises', 'http', 'https', 'module', 'net', 'tls'],
+  ...['cluster', 'dns', 'dns/promises', 'fs', 'fs/promises', 'http', 'http2', 'https', 'module', 'net', 'tls'],
 ].map((name) => `node:${name}`);
 const KNOWN_PACKAGES = 'asn1js convict http-proxy ipaddr.js pino pino-pretty prom-client send yaml'.split(' ');
 const KNOWN = [...KNOWN_MODULES, ...KNOWN_PACKAGES].join('|').replaceAll('.', String.raw`\.`);
@@ -90,6 +90,11 @@ const MODULE_POWERS = [
     modules: String.raw`(http-proxy|send)$`,
     owners: ['forward/**'],
     why: 'Forwarding belongs to forward: it alone knows timeouts, aborts and retries.',
+  },
+  {
+    modules: String.raw`node:http2$`,
+    owners: ['listen/**', 'forward/**'],
+    why: 'HTTP/2 is spoken with callers by listen and with the application by forward, within limits that they set.',
   },
   {
     modules: String.raw`prom-client$`,
@@ -142,11 +147,11 @@ const RESERVED_HEADER =
   '/^(x-ssl-client|x-ssl$|x-ssl-issuer|ssl-client|x-client-cert|client-cert(-chain)?$|x-forwarded-client-cert|x-forwarded-tls-client-cert)/i';
 
 /** Modules that hold both servers and clients, and functions of values besides: here the name tells the power. */
-const NETWORK = String.raw`[source.value=/^node:(http|https|net|tls)$/]`;
-const SERVER_NAMES = '(createServer|Server|TLSSocket)';
+const NETWORK = String.raw`[source.value=/^node:(http|http2|https|net|tls)$/]`;
+const SERVER_NAMES = '(createServer|Server|TLSSocket|performServerHandshake)';
 const CLIENT_NAMES = '(request|get|Agent|globalAgent|ClientRequest|connect|createConnection|Socket|Stream)';
 const HARMLESS_NAMES =
-  '(isIP|isIPv4|isIPv6|BlockList|STATUS_CODES|createSecureContext|rootCertificates|checkServerIdentity)';
+  '(isIP|isIPv4|isIPv6|BlockList|STATUS_CODES|METHODS|constants|createSecureContext|rootCertificates|checkServerIdentity)';
 
 /**
  * Imports of network values under a name, whatever they are called here; types are free. A rule about calls would look

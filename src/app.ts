@@ -28,7 +28,7 @@ import type { Observer } from './observe/observer.js';
 import type { StepCounts } from './observe/recent.js';
 import { createRefusals, type Refusals } from './observe/refusals.js';
 import { createProxy, type Way } from './proxy.js';
-import { connectionRefusal, redirectToHttps, unparsedRefusal } from './respond/refuse.js';
+import { connectionRefusal, http2ConnectionRefusal, redirectToHttps, unparsedRefusal } from './respond/refuse.js';
 import { compileNetworks } from './rewrite/forwarded-headers.js';
 import { compileFacts } from './rewrite/request-facts.js';
 import { createIdentityHeaders, reservedNames } from './rewrite/identity-headers.js';
@@ -207,7 +207,7 @@ export function createTrust(
       certificates: credentials.servers.map(({ serverCertificate }) => serverCertificate),
       requestCert: !asksNobody(modesOf(config)),
       // As nginx offers. A caller that only speaks others is told so in the handshake.
-      alpn: ['http/1.1', 'http/1.0'],
+      alpn: [...(config.listen.http2 ? ['h2'] : []), 'http/1.1', 'http/1.0'],
     },
     resumption: reader === null ? null : new Resumption(reader, policy, memory.sessions),
     policy,
@@ -280,7 +280,10 @@ function createServing(parts: {
     }),
     isTrustedProxy: compileNetworks(config.forwarded.trustedProxies),
     isProxySender: config.listen.proxyProtocol ? compileNetworks(config.listen.proxyProtocolFrom) : null,
-    refusalBytes: (reason, location) => (location === null ? connectionRefusal(reason) : redirectToHttps(location)),
+    refusalBytes: (reason, { location, http2 }) => {
+      if (location !== null) return redirectToHttps(location);
+      return http2 ? http2ConnectionRefusal(reason) : connectionRefusal(reason);
+    },
   });
   return { entrance, listener, main };
 }
@@ -449,7 +452,7 @@ export class Service {
   drain(): void {
     if (this.phase !== 'ready') return;
     this.parts.state.phase = 'draining';
-    this.parts.entrance.draining = true;
+    this.parts.entrance.drain();
   }
 
   stopAccepting(): void {

@@ -1,5 +1,4 @@
 import { randomUUID } from 'node:crypto';
-import type { ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
 import type { Asked, Permit } from './admit/authorize.js';
 import type { Problem, RequestHead, ScreenedRequest } from './admit/screen.js';
@@ -10,7 +9,8 @@ import type { TunnelObserver, TunnelRequest } from './forward/tunnel.js';
 import type { Outcome } from './observe/observer.js';
 import type { Call, ProxyStages, Way } from './proxy.js';
 import { statusOf, unparsedRefusal } from './respond/refuse.js';
-import { Relay, type RelayOptions } from './respond/relay.js';
+import { Relay, type Outgoing, type RelayOptions } from './respond/relay.js';
+import { pairsOf } from './rewrite/flat-headers.js';
 import type { RewriteInput } from './rewrite/request-headers.js';
 import { rewriteResponseHeaders } from './rewrite/response-headers.js';
 
@@ -57,6 +57,7 @@ export class Passage implements RelayOptions, TunnelObserver {
       target: request.url ?? '',
       httpVersion: request.httpVersion,
       rawHeaders: request.rawHeaders,
+      ...(request.hasBody === undefined ? {} : { hasBody: request.hasBody }),
     };
     this.requestId = randomUUID();
   }
@@ -78,7 +79,7 @@ export class Passage implements RelayOptions, TunnelObserver {
     return { method, target, now: this.startedAt };
   }
 
-  answerOn(response: ServerResponse): Relay {
+  answerOn(response: Outgoing): Relay {
     const relay = new Relay(response, this);
     this.relay = relay;
     response.on('close', () => this.onResponseClosed(response, relay));
@@ -118,7 +119,7 @@ export class Passage implements RelayOptions, TunnelObserver {
 
   tunnelRequest(screened: ScreenedRequest, headers: string[]): TunnelRequest {
     this.forwardedTick = performance.now();
-    const protocol = this.call.request.headers.upgrade ?? '';
+    const protocol = allOf(this.head.rawHeaders, 'upgrade');
     return { method: screened.method, target: this.way.rewriteTarget(screened.target), protocol, headers };
   }
 
@@ -128,7 +129,7 @@ export class Passage implements RelayOptions, TunnelObserver {
   }
 
   wantsJson(): boolean {
-    return this.call.request.headers.accept?.includes('application/json') === true;
+    return allOf(this.head.rawHeaders, 'accept').includes('application/json');
   }
 
   isStarting(): boolean {
@@ -142,7 +143,7 @@ export class Passage implements RelayOptions, TunnelObserver {
     this.relay.refuse(code, detail);
   }
 
-  private onResponseClosed(response: ServerResponse, relay: Relay): void {
+  private onResponseClosed(response: Outgoing, relay: Relay): void {
     const { status, code, detail, bytesOut, headAt } = relay;
     const aborted = relay.outcome === 'ok' && !response.writableFinished;
     relay.abort();
@@ -237,4 +238,12 @@ function headerOf(rawHeaders: readonly string[], name: string): string | null {
     if (candidate.length === name.length && candidate.toLowerCase() === name) return rawHeaders[index + 1] as string;
   }
   return null;
+}
+
+/** Every value of a header, as one list. */
+function allOf(rawHeaders: readonly string[], name: string): string {
+  return pairsOf(rawHeaders)
+    .filter(([candidate]) => candidate.toLowerCase() === name)
+    .map(([, value]) => value)
+    .join(', ');
 }

@@ -1,5 +1,4 @@
-import type { IncomingMessage, ServerResponse } from 'node:http';
-import type { Duplex } from 'node:stream';
+import type { Duplex, Readable } from 'node:stream';
 import { Permit } from './admit/authorize.js';
 import type { Choose } from './admit/routes.js';
 import { oversized, screen, type Problem, type ScreenedRequest, type ScreenRules } from './admit/screen.js';
@@ -11,7 +10,7 @@ import type { Upstream } from './forward/upstream.js';
 import type { Connection } from './identify/peer-identity.js';
 import type { Observer } from './observe/observer.js';
 import { Passage } from './passage.js';
-import type { Relay } from './respond/relay.js';
+import type { Outgoing, Relay } from './respond/relay.js';
 import type { ForwardedSource } from './rewrite/forwarded-headers.js';
 import type { RewriteInput } from './rewrite/request-headers.js';
 
@@ -37,13 +36,29 @@ export interface Way {
   readonly bodyLimits: BodyLimits;
 }
 
+/** What is read of a request: Node's IncomingMessage, or one stream of HTTP/2. */
+export interface Incoming {
+  readonly method?: string | undefined;
+  readonly url?: string | undefined;
+  readonly httpVersion: string;
+  readonly rawHeaders: readonly string[];
+  /** Whole once the body has ended. */
+  readonly rawTrailers: readonly string[];
+  /** Whether all of it has been received. */
+  readonly complete: boolean;
+  /** Whether a body follows, where the headers do not say it: HTTP/2 has a flag for it. */
+  readonly hasBody?: boolean;
+}
+
 /** One request as the listener hands it over. */
 export interface Call {
   readonly connection: Connection;
   /** Where this connection's caller stands under each route, the default first. */
   readonly standings: readonly Standing[];
   readonly source: ForwardedSource;
-  readonly request: IncomingMessage;
+  readonly request: Incoming;
+  /** The bytes of its body. */
+  readonly body: Readable;
   /** Set when nothing of this connection may be forwarded any more. */
   readonly refusal: { readonly code: RequestCode; readonly detail: string } | null;
   /** Whether the connection is to end with this answer. Asked late: draining may begin meanwhile. */
@@ -58,7 +73,7 @@ export interface Underway {
 }
 
 export interface Proxy {
-  pass(call: Call, response: ServerResponse): Underway;
+  pass(call: Call, response: Outgoing): Underway;
   passUpgrade(call: Call, socket: Duplex, early: Buffer): void;
 }
 
@@ -120,7 +135,7 @@ interface Exchanging {
 
 /** Sends an admitted request to the application and lets the relay answer the caller. */
 function forward({ call, passage, relay }: Exchanging, { permit, way, screened, headers }: Admitted): void {
-  takeBody(call.request, screened, way.bodyLimits, (body) => {
+  takeBody(call.body, screened, way.bodyLimits, (body) => {
     // Its body may have proved unreadable already, in the packet of its head.
     if (passage.isOver || relay.outcome === 'refused') return;
     const request = passage.forwardRequest(screened, headers, body);

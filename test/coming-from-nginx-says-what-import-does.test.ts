@@ -21,15 +21,18 @@ const ROWS: readonly Row[] = BY_DIRECTIVE.split('\n')
     return spans(first).map((example) => ({ example: example.replaceAll('\u0000', '|'), here: here.trim() }));
   });
 
+/** What this version has. */
+const available = [...SETTINGS].filter(([, { format }]) => format !== 'unavailable').map(([name]) => name);
+
 /** The example in the place of the server that it would have. */
 function tried(example: string) {
   const line = /[;}]$/.test(example) ? example : `${example};`;
   const name = example.split(' ')[0] ?? '';
   const whole = mtlsServer();
-  if (name === 'proxy_set_header') return imported(whole.replace('proxy_set_header Host $host;', line));
+  if (name === 'proxy_set_header') return imported(whole.replace('proxy_set_header Host $host;', line), { available });
   // What the server around it says already is replaced.
   const own = new RegExp(`^\\s*${name} .*;$`, 'm');
-  return imported(own.test(whole) ? whole.replace(own, line) : mtlsServer(line));
+  return imported(own.test(whole) ? whole.replace(own, line) : mtlsServer(line), { available });
 }
 
 describe('the tables say what import does', () => {

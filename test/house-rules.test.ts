@@ -108,14 +108,14 @@ function reachable(start: string, next: ReadonlyMap<string, readonly string[]>):
   return seen;
 }
 
-const SERVERS = /^(createServer|Server|TLSSocket)$/;
+const SERVERS = /^(createServer|Server|TLSSocket|performServerHandshake)$/;
 const CLIENTS = /^(request|get|Agent|globalAgent|ClientRequest|connect|createConnection|Socket|Stream)$/;
 
 /** What a file imports as values from Node's network modules, by the exporter's names; `*` for more than single names. */
 function networkNames(file: string): string[] {
   return (NODES.get(file) ?? [])
     .filter((node) => ts.isImportDeclaration(node) || ts.isExportDeclaration(node))
-    .filter(({ moduleSpecifier }) => /^.node:(http|https|net|tls).$/.test(moduleSpecifier?.getText() ?? ''))
+    .filter(({ moduleSpecifier }) => /^.node:(http|http2|https|net|tls).$/.test(moduleSpecifier?.getText() ?? ''))
     .flatMap((node) => {
       if (ts.isExportDeclaration(node)) return node.isTypeOnly ? [] : ['*'];
       if (node.importClause?.phaseModifier === ts.SyntaxKind.TypeKeyword) return [];
@@ -162,7 +162,7 @@ describe('every power has one owner', () => {
     ['node:dns', /^src\/forward\//],
     ['node:dns/promises', /^src\/(forward\/|commands\/explain-call\.ts$)/],
     ['node:module', /^src\/(main|app)\.ts$/],
-    ['node:http2', /^$/],
+    ['node:http2', /^src\/(listen|forward)\//],
     ['node:process', /^$/],
     ['node:child_process', /^$/],
     ['node:cluster', /^src\/workers\//],

@@ -113,7 +113,6 @@ describe('refused:', () => {
 
   it('settings whose feature is not there', () => {
     const values: Record<string, string> = {
-      'listen.http2': 'true',
       'callback.kind': 'tencent-im',
       'callback.sdkAppIds': '[1400000000]',
       'callback.onFailure.commands': '{"a":"deny"}',

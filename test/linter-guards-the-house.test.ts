@@ -69,7 +69,9 @@ const REFUSED: readonly (readonly [file: string, code: string, why: RegExp])[] =
   ['trust/credentials.ts', `new WebSocket('ws://x');`, /Outgoing connections belong/],
   ['trust/credentials.ts', `import { lookup } from 'node:dns/promises'; await lookup('x');`, /Names are looked up/],
   ['listen/listener.ts', `import dns from 'node:dns'; dns.lookup('x', () => 0);`, /Names are looked up/],
-  ['listen/listener.ts', `import { createServer } from 'node:http2'; createServer();`, /Nobody owns this module/],
+  ['respond/relay.ts', `import { constants } from 'node:http2'; void constants;`, /HTTP\/2 is spoken/],
+  ['listen/listener.ts', `import { connect } from 'node:http2'; connect('http://x');`, /Outgoing connections belong/],
+  ['forward/upstream.ts', `import { createServer } from 'node:http2'; createServer();`, /Servers belong/],
   [
     'forward/upstream.ts',
     `import { createSocket } from 'node:dgram'; createSocket('udp4');`,

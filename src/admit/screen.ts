@@ -7,6 +7,11 @@ export interface RequestHead {
   readonly httpVersion: string;
   /** Flat list name, value, name, value … in the order and case of the wire. */
   readonly rawHeaders: readonly string[];
+  /**
+   * Whether a body follows, as a flag of HTTP/2 says. Left out by HTTP/1.1, whose headers say it: this, and not the version, tells which of the
+   * two it is, for a caller of HTTP/1.1 can write any version into its request line.
+   */
+  readonly hasBody?: boolean;
 }
 
 /** What may be forwarded at all, whoever sends it. */
@@ -45,6 +50,7 @@ export interface Problem {
 /** nginx's `large_client_header_buffers 4 8k`: a request line longer than one buffer is a 414. */
 const MAX_TARGET = 8192;
 const NONE: readonly string[] = [];
+const VERSIONS: ReadonlySet<string> = new Set(['1.1', '1.0']);
 
 /**
  * Decides whether a request can be read in only one way (RFC 9112 §3, §6; RFC 9110 §7.2).
@@ -53,7 +59,7 @@ const NONE: readonly string[] = [];
  * refused here; some checks repeat the parser's on purpose, since it is replaced with every Node release.
  */
 export function screen(head: RequestHead, rules: ScreenRules, serverName: string | null): ScreenedRequest | Problem {
-  if (head.httpVersion !== '1.1' && head.httpVersion !== '1.0') return bad(`HTTP version ${head.httpVersion}`);
+  if (head.hasBody === undefined && !VERSIONS.has(head.httpVersion)) return bad(`HTTP version ${head.httpVersion}`);
   // Before the headers, whose size it is part of.
   if (head.target.length > MAX_TARGET) {
     return problem('uri_too_long', `${head.target.length} bytes, ${MAX_TARGET} allowed`);
@@ -187,14 +193,24 @@ function isAmbiguousName(name: string): boolean {
 }
 
 /** RFC 9112 §3.2. The authority form belongs to CONNECT, which a reverse proxy has no use for. */
-function readTarget({ method, target }: RequestHead, host: string): string | Problem {
+function readTarget({ method, target, hasBody }: RequestHead, host: string): string | Problem {
   if (method === 'CONNECT') return bad('CONNECT is not served');
   // Its answer would hand the identity headers back to the caller. nginx refuses it, too.
   if (method === 'TRACE') return bad('TRACE is not served');
   if (target.includes('#')) return bad('the target holds a fragment');
+  if (hasBody !== undefined) return readPath(method, target);
   if (target.startsWith('/')) return target;
   if (target === '*' && method === 'OPTIONS') return target;
   return reduceAbsoluteForm(target, host);
+}
+
+/**
+ * RFC 9113 §8.3.1. An HTTP/2 parser takes bytes that would end a request line of HTTP/1.1: whoever lets a space through
+ * lets the caller write the rest of that line.
+ */
+function readPath(method: string, target: string): string | Problem {
+  const isPath = target.startsWith('/') || (target === '*' && method === 'OPTIONS');
+  return isPath && /^[!-~]+$/.test(target) ? target : bad(':path is not a path of visible characters');
 }
 
 const ABSOLUTE_FORM = /^https?:\/\/([^/?]*)(\/[^?]*)?(\?.*)?$/i;
@@ -241,6 +257,7 @@ interface Framing {
 /** RFC 9112 §6.1, §6.3: one length, or exactly `chunked` from an HTTP/1.1 caller, never both. */
 function readFraming(head: RequestHead, fields: Fields): Framing | Problem {
   const { contentLength, contentLengths, transferEncoding } = fields;
+  if (head.hasBody !== undefined) return readFrames(head.hasBody, fields);
   if (transferEncoding !== null) {
     if (contentLength !== null) return bad('both Content-Length and Transfer-Encoding');
     if (head.httpVersion !== '1.1') return bad('Transfer-Encoding in HTTP/1.0');
@@ -252,6 +269,18 @@ function readFraming(head: RequestHead, fields: Fields): Framing | Problem {
   const length = Number(contentLength);
   return { body: length === 0 ? 'none' : 'length', contentLength: length };
 }
+
+/** RFC 9113 §8.1.1, §8.2.2: frames delimit the body; a length besides must be that of all of them, which the parser counts. */
+function readFrames(hasBody: boolean, { contentLength, contentLengths, transferEncoding }: Fields): Framing | Problem {
+  if (transferEncoding !== null) return bad('a Transfer-Encoding in HTTP/2');
+  if (contentLength === null) return hasBody ? { body: 'chunked', contentLength: -1 } : NO_BODY;
+  if (contentLengths > 1 || !/^\d{1,15}$/.test(contentLength)) return bad('several or malformed Content-Length');
+  const length = Number(contentLength);
+  if (!hasBody && length > 0) return bad('a Content-Length without a body');
+  return hasBody && length > 0 ? { body: 'length', contentLength: length } : NO_BODY;
+}
+
+const NO_BODY: Framing = { body: 'none', contentLength: 0 };
 
 function misdirected(host: string, names: readonly string[], serverName: string | null): Problem | null {
   if (names.length === 0) return null;

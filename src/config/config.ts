@@ -152,6 +152,8 @@ export interface Config {
     /** Files that answer for a directory, in this order. Only for a `file:` upstream. */
     readonly index: readonly string[];
     readonly unsafeRemote: boolean;
+    /** Whether the application speaks HTTP/2, with prior knowledge. */
+    readonly http2: boolean;
     readonly connectTimeout: number;
     readonly headTimeout: number;
     readonly idleTimeout: number;
@@ -177,6 +179,8 @@ export interface Config {
     readonly connections: number;
     readonly requestsPerConnection: number;
     readonly connectionAge: number;
+    /** Requests of one HTTP/2 connection at once. */
+    readonly streams: number;
     readonly headTimeout: number;
     readonly bodyIdleTimeout: number;
     readonly keepAliveTimeout: number;

@@ -98,6 +98,11 @@ export const RULES: readonly Rule[] = [
         : null,
   },
   {
+    about: ['upstream.http2', 'upstream.url'],
+    problem: ({ upstream: { http2, address } }) =>
+      http2 && address.kind === 'file' ? 'is of no use with a file: upstream' : null,
+  },
+  {
     about: ['shutdown.delay', 'shutdown.grace'],
     problem: ({ shutdown: { delay, grace } }) =>
       delay > 0 && delay >= grace

@@ -38,7 +38,7 @@ export const SCHEMA = {
     host: setting('bind-host', '0.0.0.0', 'Address to listen on for callers'),
     port: setting('whole-number', 8443, 'Port to listen on for callers; 0 picks a free one', PORT),
     serverNames: setting('host-names', [], 'When given, requests with another SNI or Host value are answered with 421'),
-    http2: setting('unavailable', false, 'Offer HTTP/2 to callers'),
+    http2: setting('on-off', false, 'Offer HTTP/2 to callers, besides HTTP/1.1'),
     proxyProtocol: setting('on-off', false, 'Expect the PROXY protocol, v1 or v2, in front of the TLS handshake'),
     proxyProtocolFrom: setting(
       'networks',
@@ -105,6 +105,7 @@ export const SCHEMA = {
     headTimeout: setting('duration', '60s', "Longest time until the application's answer begins"),
     idleTimeout: setting('duration', '60s', "Longest pause within the application's answer"),
     maxConnections: setting('whole-number', 256, 'Most connections to the application', { min: 1, max: MANY }),
+    http2: setting('unavailable', false, 'Speak HTTP/2 without TLS to the application, as gRPC needs'),
     keepAlive: setting('duration', '60s', 'How long an idle connection to the application is kept'),
     index: setting(
       'file-names',
@@ -139,6 +140,7 @@ export const SCHEMA = {
     connections: setting('whole-number', 4096, 'Most connections of callers at once', { min: 1, max: MANY }),
     requestsPerConnection: setting('whole-number', 1000, 'Requests after which a connection is closed', { min: 1 }),
     connectionAge: setting('duration', '1h', 'Age after which a connection is closed with its next answer'),
+    streams: setting('whole-number', 100, 'Most requests of one HTTP/2 connection at once', { min: 1, max: 1000 }),
     headTimeout: setting('duration', '60s', "Longest time for a request's line and headers to arrive"),
     bodyIdleTimeout: setting('duration', '60s', "Longest pause within a request's body"),
     keepAliveTimeout: setting('duration', '75s', 'How long an idle connection of a caller is kept'),

@@ -1,4 +1,3 @@
-import type { IncomingMessage } from 'node:http';
 import { Readable } from 'node:stream';
 import { ProxyError } from '../errors.js';
 
@@ -22,7 +21,7 @@ export class RequestBody extends Readable {
   private timer: NodeJS.Timeout | null = null;
 
   constructor(
-    private readonly source: IncomingMessage,
+    private readonly source: Readable,
     private readonly limits: BodyLimits,
   ) {
     super();
@@ -52,6 +51,8 @@ export class RequestBody extends Readable {
 
   private readonly onEnd = (): void => {
     this.stopTimer();
+    // A stream of HTTP/2 says `end` when it was reset, too.
+    if (this.source.destroyed) return;
     this.push(null);
   };
 
@@ -84,7 +85,7 @@ const SMALL_BODY = 65_536;
  * in the same packet as its head has been parsed and can be sent on in one write. Nothing is waited for beyond that.
  */
 export function takeBody(
-  request: IncomingMessage,
+  request: Readable,
   framing: { readonly body: 'none' | 'length' | 'chunked'; readonly contentLength: number },
   limits: BodyLimits,
   use: (body: Body) => void,
@@ -97,7 +98,7 @@ export function takeBody(
 }
 
 /** Judged by length: `complete` is set a moment later, when the parser has looked behind the body. */
-function takeWhole(request: IncomingMessage, length: number): Buffer | null {
+function takeWhole(request: Readable, length: number): Buffer | null {
   if (length < 0 || length > SMALL_BODY || request.readableLength !== length) return null;
   // By its length: on Node 26 `read()` gives the first packet alone.
   return request.read(length) as Buffer | null;

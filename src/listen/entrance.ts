@@ -1,7 +1,6 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { TLSSocket } from 'node:tls';
 import type { Duplex } from 'node:stream';
-import { standingsOf, type Standing, type Terms } from '../admit/standing.js';
 import type { Config } from '../config/config.js';
 import type { RequestCode } from '../errors.js';
 import type { Connection } from '../identify/peer-identity.js';
@@ -11,7 +10,9 @@ import type { ForwardedSource } from '../rewrite/forwarded-headers.js';
 import type { Trust } from './admission.js';
 import { Gate } from './gate.js';
 import { endLingering } from './linger.js';
+import { Http2Line } from './http2-line.js';
 import { Recheck, type Change } from './recheck.js';
+import { Tenure } from './tenure.js';
 
 /** How a request that the parser could not read is answered: the bytes, made by `respond`. */
 export type UnreadableAnswer = (code: RequestCode, requestId: string) => Buffer;
@@ -35,6 +36,20 @@ export interface Admitted {
   readonly stale: boolean;
 }
 
+/** One connection inside, whichever version of HTTP it speaks. */
+export interface ConnectionLine {
+  readonly admitted: Admitted;
+  /** Begins to read. */
+  start(): void;
+  /** Asks the caller to open another connection for what it has not sent yet; nothing where only an answer can say so. */
+  retire(): void;
+  /** @param change null when the caller would still be let in; otherwise what is under way is cut */
+  reconsider(change: Change | null): void;
+  endIfIdle(): void;
+  /** Ends what has not moved for too long. @param now milliseconds since the epoch */
+  checkProgress(now: number): void;
+}
+
 const LINE = Symbol('line');
 type LineSocket = TLSSocket & { [LINE]?: Line };
 
@@ -47,11 +62,14 @@ const PARSER_SLACK = 32_768;
 /** The HTTP side of admitted connections. Nothing else is ever given to this parser. */
 export class Entrance {
   readonly server: Server;
-  private readonly lines = new Set<Line>();
+  private readonly lines = new Set<ConnectionLine>();
   private readonly sweeper: NodeJS.Timeout;
+  /** Set when callers are told to close. */
   draining = false;
   /** Set when what is not under way already is no longer forwarded. */
   closing = false;
+  /** Requests of HTTP/2 under way. */
+  streams = 0;
 
   constructor(readonly parts: EntranceParts) {
     this.server = createHttpServer(parts.limits);
@@ -73,18 +91,36 @@ export class Entrance {
   }
 
   enter(admitted: Admitted): void {
-    const line = new Line(this, admitted);
     const { socket, connection } = admitted;
-    (socket as LineSocket)[LINE] = line;
-    // Called by Node after the last answer of a connection.
-    socket.destroySoon = () => line.endAfterAnswer();
+    const line = socket.alpnProtocol === 'h2' ? new Http2Line(this, admitted) : this.openLine(admitted);
     this.lines.add(line);
     this.parts.observer.connectionAdmitted(connection);
     socket.once('close', () => {
       this.lines.delete(line);
       this.parts.observer.connectionClosed(connection);
     });
-    this.server.emit('connection', socket);
+    line.start();
+  }
+
+  private openLine(admitted: Admitted): Line {
+    const line = new Line(this, admitted);
+    const { socket } = admitted;
+    (socket as LineSocket)[LINE] = line;
+    // Called by Node after the last answer of a connection.
+    socket.destroySoon = () => line.endAfterAnswer();
+    return line;
+  }
+
+  /** Tells callers to close, those of HTTP/1.1 with their next answer. */
+  drain(): void {
+    this.draining = true;
+    for (const line of this.lines) line.retire();
+  }
+
+  /** Why one more request of HTTP/2 is too many, or null: as many may be under way as HTTP/1.1 could have, one a connection. */
+  crowd(): Call['refusal'] {
+    const { connections } = this.parts.limits;
+    return this.streams <= connections ? null : { code: 'overloaded', detail: `${connections} requests are under way` };
   }
 
   /**
@@ -99,8 +135,7 @@ export class Entrance {
   /** Ends connections on which no request is under way. */
   closeIdle(): void {
     this.server.closeIdleConnections();
-    // Node counts these as busy with their first request.
-    for (const { admitted } of this.lines) if (admitted.socket.bytesRead === 0) admitted.socket.end();
+    for (const line of this.lines) line.endIfIdle();
   }
 
   /** Ends every connection at once. */
@@ -145,10 +180,8 @@ function lineOf(socket: Duplex): Line | undefined {
   return (socket as LineSocket)[LINE];
 }
 
-const DRAINING = { code: 'draining', detail: 'nothing is forwarded any more' } as const;
-
 /** The requests of one connection, one at a time and in order. */
-class Line {
+class Line implements ConnectionLine {
   private readonly waiting: [IncomingMessage, ServerResponse][] = [];
   /** Most callers never send a request before the last is answered. */
   private gate: Gate | null = null;
@@ -158,7 +191,6 @@ class Line {
     readonly response: ServerResponse;
     readonly underway: Underway;
   } | null = null;
-  private requests = 0;
   /** The present answer is the last; what follows is not read as a request. */
   private ended = false;
   /** An Upgrade that came right behind an answer. */
@@ -166,11 +198,7 @@ class Line {
   /** What follows the requests that wait is lost. */
   private overrun = false;
   private failure: { readonly code: RequestCode; readonly detail: string } | null = null;
-  /** Set when the caller would not be let in today. */
-  private change: Change | null = null;
-  private mustReconnect: boolean;
-  private termsSeen: readonly Terms[] | null = null;
-  private standings: readonly Standing[] = [];
+  private readonly tenure: Tenure;
   private flushed = 0;
   private stalledSince = 0;
 
@@ -178,7 +206,7 @@ class Line {
     private readonly entrance: Entrance,
     readonly admitted: Admitted,
   ) {
-    this.mustReconnect = admitted.stale;
+    this.tenure = new Tenure(entrance.parts, admitted.connection, admitted.stale);
   }
 
   /**
@@ -205,7 +233,7 @@ class Line {
 
   private serve(request: IncomingMessage, response: ServerResponse): void {
     this.busy = true;
-    this.requests += 1;
+    this.tenure.requests += 1;
     const underway = this.entrance.parts.proxy.pass(this.call(request), response);
     // A refusal may be over already.
     if (this.busy) this.current = { request, response, underway };
@@ -220,10 +248,22 @@ class Line {
     if (this.busy || this.isOver()) return this.outliveParser();
     this.busy = true;
     this.ended = true;
-    this.requests += 1;
+    this.tenure.requests += 1;
     this.entrance.parts.proxy.passUpgrade(this.call(request), socket, early);
     // Refused at once. What it sent besides would make the kernel send a reset after our answer.
     if (socket.writableEnded) endLingering(socket);
+  }
+
+  start(): void {
+    this.entrance.server.emit('connection', this.admitted.socket);
+  }
+
+  /** Its next answer says so. */
+  retire(): void {}
+
+  /** Node counts a connection that has sent nothing as busy with its first request. */
+  endIfIdle(): void {
+    if (this.admitted.socket.bytesRead === 0) this.admitted.socket.end();
   }
 
   /** An answer that came before the end of its request must not be lost in the reset that unread bytes bring about. */
@@ -246,19 +286,16 @@ class Line {
 
   private call(request: IncomingMessage): Call {
     const { connection, source } = this.admitted;
-    const refusal = this.change ?? (this.entrance.closing ? DRAINING : null);
-    const standings = this.currentStandings();
-    return { connection, standings, source, request, refusal, isLast: () => this.isLast(), done: () => this.done() };
-  }
-
-  /** The lists may have been replaced since the last request. */
-  private currentStandings(): readonly Standing[] {
-    const { terms } = this.entrance.parts.trust();
-    if (terms !== this.termsSeen) {
-      this.termsSeen = terms;
-      this.standings = standingsOf(this.admitted.connection.identity, terms);
-    }
-    return this.standings;
+    return {
+      connection,
+      standings: this.tenure.standings(),
+      source,
+      request,
+      body: request,
+      refusal: this.tenure.refusal(this.entrance.closing),
+      isLast: () => this.isLast(),
+      done: () => this.done(),
+    };
   }
 
   /**
@@ -266,16 +303,12 @@ class Line {
    * connection stays, so that its next request is told why.
    */
   reconsider(change: Change | null): void {
-    this.mustReconnect = true;
-    this.change = change;
+    this.tenure.reconsider(change);
     if (change !== null && this.busy) this.admitted.socket.destroy();
   }
 
   private isLast(): boolean {
-    const { draining, parts } = this.entrance;
-    const { requestsPerConnection, connectionAge } = parts.limits;
-    const old = Date.now() - this.admitted.connection.openedAt >= connectionAge;
-    if (draining || this.mustReconnect || old || this.requests >= requestsPerConnection) this.ended = true;
+    if (this.entrance.draining || this.tenure.isSpent()) this.ended = true;
     if (this.overrun && this.waiting.length === 0) this.ended = true;
     return this.ended;
   }

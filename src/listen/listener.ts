@@ -11,6 +11,14 @@ import type { Entrance } from './entrance.js';
 import { Hallway } from './hallway.js';
 import { endLingering } from './linger.js';
 
+/** How a refused connection is spoken to. */
+export interface RefusedAs {
+  /** Where a plain HTTP request should have gone. */
+  readonly location: string | null;
+  /** Whether HTTP/2 was agreed on in its handshake. */
+  readonly http2: boolean;
+}
+
 export interface ListenerParts {
   readonly listen: Config['listen'];
   readonly handshakeTimeout: number;
@@ -24,7 +32,7 @@ export interface ListenerParts {
   /** See `AdmissionParts`. */
   readonly isProxySender: ((address: string) => boolean) | null;
   /** The whole answer to a refused connection, made by `respond`. */
-  readonly refusalBytes: (reason: ConnectionReason, location: string | null) => Buffer;
+  readonly refusalBytes: (reason: ConnectionReason, how: RefusedAs) => Buffer;
 }
 
 /**
@@ -35,6 +43,9 @@ const HALLWAY_ROOM = 256;
 
 /** How long a refused caller may take to say something before it gets its answer anyway. Milliseconds. */
 const FIRST_WORDS = 5_000;
+
+/** In HTTP/2 the first bytes are no request; it follows at once, and an answer before it would be an error. Milliseconds. */
+const REQUEST_DELAY = 100;
 
 /** The port: accepts TCP, admits or turns away. */
 export class Listener {
@@ -118,17 +129,23 @@ export class Listener {
    * have not yet sent for an error of the connection. What they send is not looked at.
    */
   private turnAway(socket: Socket, reason: ConnectionReason, location: string | null): void {
-    const answer = this.parts.refusalBytes(reason, location);
+    const http2 = (socket as Partial<TLSSocket>).alpnProtocol === 'h2';
+    const answer = this.parts.refusalBytes(reason, { location, http2 });
     socket.on('error', () => socket.destroy());
     if (reason === 'plain_http') return endLingering(socket, answer);
-    const say = (): void => {
+    let timer = setTimeout(say, FIRST_WORDS);
+    function say(): void {
       clearTimeout(timer);
-      socket.off('data', say);
+      socket.off('data', heard);
       endLingering(socket, answer);
+    }
+    const heard = (): void => {
+      if (!http2) return say();
+      clearTimeout(timer);
+      timer = setTimeout(say, REQUEST_DELAY);
     };
-    const timer = setTimeout(say, FIRST_WORDS);
     socket.once('close', () => clearTimeout(timer));
-    socket.on('data', say);
+    socket.on('data', heard);
   }
 }
 

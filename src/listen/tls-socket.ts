@@ -49,6 +49,7 @@ interface TlsSocketInternals {
     onerror(error: HandshakeError): void;
   };
   _releaseControl(): boolean;
+  secureConnecting: boolean;
 }
 
 /**
@@ -86,6 +87,8 @@ export function readPeer(socket: TLSSocket): PeerVerification {
   // Node crashes when it is asked about no certificate before a handshake has ended.
   const error = leaf === null ? null : internals.ssl.verifyError();
   internals._releaseControl();
+  // HTTP/2 would wait for an event that only `tls.Server` and `tls.connect` emit.
+  internals.secureConnecting = false;
   return { leaf, presented, error: error ? { code: error.code ?? 'UNSPECIFIED', text: error.message } : null };
 }
 

@@ -59,7 +59,7 @@ const GROUPS: readonly (readonly [say: Say, names: string])[] = [
   [notNeeded(MEMORY), 'map_hash_max_size map_hash_bucket_size proxy_headers_hash_max_size'],
   [notNeeded(MEMORY), 'proxy_headers_hash_bucket_size ssl_buffer_size http2_chunk_size http2_recv_buffer_size'],
   [notNeeded(MEMORY), 'open_file_cache open_file_cache_valid open_file_cache_min_uses open_file_cache_errors'],
-  [notNeeded(MEMORY), 'open_log_file_cache http2_max_concurrent_streams'],
+  [notNeeded(MEMORY), 'open_log_file_cache'],
   [notNeeded(STREAMS), 'client_body_buffer_size client_body_temp_path client_body_in_file_only'],
   [notNeeded(STREAMS), 'client_body_in_single_buffer proxy_buffering proxy_buffer_size proxy_buffers'],
   [notNeeded(STREAMS), 'proxy_busy_buffers_size proxy_max_temp_file_size proxy_temp_path'],

@@ -29,6 +29,7 @@ export function carryLimits(work: Work): void {
   carryBody(work);
   carryHead(work);
   carryKeepAlive(work);
+  carryStreams(work);
   const underscores = scope.one('underscores_in_headers');
   if (underscores === undefined) return;
   if (underscores.args[0] === 'on') ledger.set('headers.underscores', 'keep', underscores);
@@ -67,6 +68,17 @@ function carryHead({ ledger, scope }: Work): void {
   if (directive === undefined || !Number.isInteger(bytes)) return;
   ledger.set('limits.head', sizeSetting(Math.min(Math.max(bytes, SMALLEST_HEAD), LARGEST_HEAD)), directive);
   ledger.changed(directive, 'the sum counts, not each line; a request line has 8 KiB at most');
+}
+
+/** `limits.streams` cannot be more. */
+const MOST_STREAMS = 1000;
+
+function carryStreams({ ledger, scope }: Work): void {
+  const directive = scope.one('http2_max_concurrent_streams');
+  const count = Number(directive?.args[0] ?? NaN);
+  if (directive === undefined || !Number.isInteger(count)) return;
+  ledger.set('limits.streams', Math.min(Math.max(count, 1), MOST_STREAMS), directive);
+  ledger.carried(directive);
 }
 
 function carryKeepAlive({ ledger, scope }: Work): void {

@@ -1,6 +1,7 @@
-import type { ServerResponse } from 'node:http';
 import type { ConnectionReason, RequestCode } from '../errors.js';
 import { headText } from '../rewrite/flat-headers.js';
+import { http2Answer } from './http2-frames.js';
+import type { Outgoing } from './relay.js';
 
 /** What the caller sees of a refusal. The only place that invents a status. */
 interface Answer {
@@ -110,7 +111,7 @@ function answerTo(code: RequestCode, starting: boolean): Answer {
 }
 
 /** Answers a request of an admitted connection. The response must not have been started. */
-export function refuse(response: ServerResponse, refusal: RequestRefusal): void {
+export function refuse(response: Outgoing, refusal: RequestRefusal): void {
   const answer = answerTo(refusal.code, refusal.starting);
   const body = refusal.json ? jsonBody(answer, refusal) : page(answer, refusal.code);
   const headers = headersFor(answer, body, refusal.json ? 'application/json' : 'text/html');
@@ -152,6 +153,13 @@ function page(answer: Answer, code: string): string {
 export function connectionRefusal(reason: ConnectionReason): Buffer {
   const answer = CONNECTION_ANSWERS[reason];
   return rawAnswer(answer, { type: 'text/html', body: page(answer, reason), extra: [] });
+}
+
+/** The same, where HTTP/2 was agreed on in the handshake. */
+export function http2ConnectionRefusal(reason: ConnectionReason): Buffer {
+  const answer = CONNECTION_ANSWERS[reason];
+  const body = page(answer, reason);
+  return http2Answer(answer.status, headersFor(answer, body, 'text/html'), Buffer.from(body));
 }
 
 /** Whom a refusal is written to by hand. */

@@ -1,10 +1,41 @@
-import { STATUS_CODES, type ServerResponse } from 'node:http';
+import { STATUS_CODES } from 'node:http';
 import type { ProxyError, RequestCode } from '../errors.js';
 import type { AnswerSink, Exchange } from '../forward/exchange.js';
 import type { Outcome } from '../observe/observer.js';
 import { headText, pairsOf } from '../rewrite/flat-headers.js';
 import { rewriteResponseHeaders } from '../rewrite/response-headers.js';
 import { refuse, statusOf } from './refuse.js';
+
+/** What an answer is written to: Node's ServerResponse, or one stream of HTTP/2. */
+export interface Outgoing {
+  readonly headersSent: boolean;
+  /** Whether all of the answer has been handed to the connection. */
+  readonly writableFinished: boolean;
+  /** Whether trailers can follow the body. */
+  readonly chunkedEncoding: boolean;
+  readonly socket: { readonly writableNeedDrain: boolean; write(text: string, encoding: 'latin1'): boolean } | null;
+  /**
+   * Sends a 1xx, unless the caller is behind with reading. Where it is missing the bytes are written to the socket: ServerResponse has no
+   * word for all of them.
+   */
+  readonly inform?: (status: number, headers: readonly string[]) => void;
+  /** @param isWhole whether the answer ends with its head, which HTTP/2 says in the same frame */
+  writeHead(status: number, reason: string | undefined, headers: string[], isWhole?: boolean): unknown;
+  flushHeaders(): void;
+  /**
+   * @param done called when the chunk's memory is no longer needed
+   * @returns false when it is full; `drain` is emitted when it has room again
+   */
+  write(chunk: Buffer, done?: () => void): boolean;
+  end(): unknown;
+  end(chunk: string | Buffer, done?: () => void): unknown;
+  end(chunk: string, encoding: 'latin1'): unknown;
+  addTrailers(pairs: [name: string, value: string][]): void;
+  /** Breaks the answer off, so that the caller can tell. */
+  destroy(): unknown;
+  on(event: 'close', listener: () => void): unknown;
+  once(event: 'drain', listener: () => void): unknown;
+}
 
 /** What a relay has to know of the request it answers. */
 export interface RelayOptions {
@@ -48,7 +79,7 @@ export class Relay implements AnswerSink {
   private broken = false;
 
   constructor(
-    private readonly response: ServerResponse,
+    private readonly response: Outgoing,
     private readonly options: RelayOptions,
   ) {}
 
@@ -81,8 +112,10 @@ export class Relay implements AnswerSink {
   information(status: number, headers: readonly string[]): void {
     if (!this.mayInform(status)) return;
     this.informed += 1;
-    const head = headText(`HTTP/1.1 ${status} ${INFORMATION[status]}`, rewriteResponseHeaders(headers, null));
-    this.response.socket?.write(head, 'latin1');
+    const kept = rewriteResponseHeaders(headers, null);
+    const { response } = this;
+    if (response.inform !== undefined) return response.inform(status, kept);
+    response.socket?.write(headText(`HTTP/1.1 ${status} ${INFORMATION[status]}`, kept), 'latin1');
   }
 
   /**
@@ -91,10 +124,11 @@ export class Relay implements AnswerSink {
    */
   private mayInform(status: number): boolean {
     const { httpVersion, expectsContinue } = this.options;
-    if (httpVersion !== '1.1' || INFORMATION[status] === undefined || (status === 100 && !expectsContinue))
+    if (httpVersion === '1.0' || INFORMATION[status] === undefined || (status === 100 && !expectsContinue))
       return false;
-    const { socket, headersSent } = this.response;
-    return !headersSent && this.informed < MAX_INFORMED && socket?.writableNeedDrain === false;
+    const { socket, headersSent, inform } = this.response;
+    if (headersSent || this.informed >= MAX_INFORMED) return false;
+    return inform !== undefined || socket?.writableNeedDrain === false;
   }
 
   head(status: number, reason: string, headers: readonly string[]): void {
@@ -140,7 +174,7 @@ export class Relay implements AnswerSink {
   end(trailers: readonly string[]): void {
     const { first, firstDone, response } = this;
     this.first = null;
-    this.writeHead();
+    this.writeHead(first === null && trailers.length === 0);
     this.addTrailers(trailers);
     if (this.broken) return;
     if (first === null) response.end();
@@ -185,13 +219,13 @@ export class Relay implements AnswerSink {
     else if (pending !== null) this.response.flushHeaders();
   }
 
-  private writeHead(): void {
+  private writeHead(isWhole = false): void {
     if (this.pending === null) return;
     const { status, reason, headers } = this.pending;
     this.pending = null;
     if (this.options.isLast()) headers.push('Connection', 'close');
     try {
-      this.response.writeHead(status, reason, headers);
+      this.response.writeHead(status, reason, headers, isWhole);
     } catch (error) {
       // The application's parser and Node's writer need not agree on what a header is; the process must survive it.
       this.distrust(`an answer that cannot be sent: ${(error as Error).message}`);

@@ -1,0 +1,180 @@
+import { constants, performServerHandshake, type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2';
+import type { Config } from '../config/config.js';
+import type { Call } from '../proxy.js';
+import { Budget } from './budget.js';
+import type { Admitted, ConnectionLine, Entrance } from './entrance.js';
+import { Http2Answer } from './http2-answer.js';
+import { Http2Request } from './http2-request.js';
+import type { Change } from './recheck.js';
+import { Tenure } from './tenure.js';
+
+const { NGHTTP2_CANCEL, NGHTTP2_ENHANCE_YOUR_CALM, NGHTTP2_INADEQUATE_SECURITY } = constants;
+
+/**
+ * Room above `limits.head` that is announced and read: what is a little too large is refused by name (431, 414), with a
+ * record. What is larger still, Node's parser resets unseen. Bytes.
+ */
+const HEAD_SLACK = 32_768;
+
+/**
+ * Fields of one header block, the pieces of a Cookie each. By reference to the table of HPACK a field costs its sender one
+ * byte and us up to 4 KiB, and the announced size holds only once the caller has agreed to it.
+ */
+const MAX_FIELDS = 256;
+
+/** Requests given up before their answer, at once and a second (CVE-2023-44487 made millions of them). */
+const GIVEN_UP = [200, 20] as const;
+
+/** PING and SETTINGS frames since anything was last answered, at once and a second. gRPC pings while it receives. */
+const CONTROL = [1_000, 50] as const;
+
+/** How long a caller may take to close its side after we have closed ours. Milliseconds. */
+const LINGER_MS = 2_000;
+
+/** The requests of one HTTP/2 connection. Each goes the same way as those of HTTP/1.1, through `proxy.pass`. */
+export class Http2Line implements ConnectionLine {
+  private session: ServerHttp2Session | null = null;
+  private readonly answers = new Set<Http2Answer>();
+  private readonly tenure: Tenure;
+  private readonly givenUp = new Budget(...GIVEN_UP);
+  private readonly control = new Budget(...CONTROL);
+  /** When the last request ended. Milliseconds since the epoch. */
+  private idleSince = Date.now();
+  /** When nothing more was accepted and nothing was under way any more; 0 before. */
+  private endedAt = 0;
+  private sent = 0;
+
+  constructor(
+    private readonly entrance: Entrance,
+    readonly admitted: Admitted,
+  ) {
+    this.tenure = new Tenure(entrance.parts, admitted.connection, admitted.stale);
+  }
+
+  start(): void {
+    const { socket, connection } = this.admitted;
+    if (socket.destroyed) return;
+    const session = performServerHandshake(socket, sessionOptions(this.entrance.parts.limits));
+    this.session = session;
+    session.on('error', (error: Error & { code?: string }) => this.onError(error));
+    session.on('stream', (stream, _headers, _flags, ...rest) => {
+      // The flat list, which the type declarations leave out.
+      this.take(stream, (rest as unknown as [string[]])[0]);
+    });
+    session.on('ping', () => this.spend(this.control, 'PING and SETTINGS frames'));
+    session.on('remoteSettings', () => this.spend(this.control, 'PING and SETTINGS frames'));
+    // RFC 9113 §9.2
+    if (/^TLSv1(\.1)?$/.test(connection.identity.tls.version)) session.destroy(undefined, NGHTTP2_INADEQUATE_SECURITY);
+  }
+
+  private take(stream: ServerHttp2Stream, raw: readonly string[]): void {
+    const request = new Http2Request(stream, raw);
+    const answer = new Http2Answer(stream, () => this.control.refill());
+    this.answers.add(answer);
+    this.entrance.streams += 1;
+    this.tenure.requests += 1;
+    this.entrance.parts.proxy.pass(this.call(request, { stream, answer }), answer);
+  }
+
+  private call(request: Http2Request, on: { readonly stream: ServerHttp2Stream; readonly answer: Http2Answer }): Call {
+    const { connection, source } = this.admitted;
+    return {
+      connection,
+      standings: this.tenure.standings(),
+      source,
+      request,
+      body: on.stream,
+      refusal: this.tenure.refusal(this.entrance.closing) ?? request.problem ?? this.entrance.crowd(),
+      isLast: () => this.isLast(),
+      done: () => this.done(on.answer),
+    };
+  }
+
+  /** Asked with each answer: GOAWAY is the `Connection: close` of HTTP/2. */
+  private isLast(): boolean {
+    const { identity } = this.admitted.connection;
+    const expired = identity.certificate !== null && Date.now() > identity.certificate.notAfter;
+    const isLast = this.entrance.draining || this.tenure.isSpent() || expired;
+    if (isLast) this.retire();
+    return isLast;
+  }
+
+  private done(answer: Http2Answer): void {
+    this.answers.delete(answer);
+    this.entrance.streams -= 1;
+    this.idleSince = Date.now();
+    if (answer.wasGivenUp) this.spend(this.givenUp, 'requests given up before their answers');
+  }
+
+  private spend(budget: Budget, what: string): void {
+    const { session } = this;
+    if (session === null || session.destroyed || budget.spend(Date.now())) return;
+    this.report(`too many ${what}`);
+    session.destroy(undefined, NGHTTP2_ENHANCE_YOUR_CALM);
+  }
+
+  /** Callers that leave are no error; those that break the protocol, or one of Node's limits, are worth a line. */
+  private onError({ code = '', message }: Error & { code?: string }): void {
+    if (code.startsWith('ERR_HTTP2_') && code !== 'ERR_HTTP2_SESSION_ERROR') this.report(message);
+  }
+
+  private report(detail: string): void {
+    const { remoteAddress, remotePort, identity } = this.admitted.connection;
+    const subject = identity.certificate?.subject ?? null;
+    const peer = `${remoteAddress}:${remotePort}`;
+    this.entrance.parts.observer.warn('an HTTP/2 connection was ended', { detail, peer, subject });
+  }
+
+  /** GOAWAY with the last request that was taken: a caller may send what came behind it again, elsewhere. */
+  retire(): void {
+    this.session?.close();
+  }
+
+  reconsider(change: Change | null): void {
+    this.tenure.reconsider(change);
+    if (change === null) this.retire();
+    else if (this.answers.size > 0) this.session?.destroy(undefined, NGHTTP2_CANCEL);
+  }
+
+  endIfIdle(): void {
+    if (this.answers.size === 0) this.retire();
+  }
+
+  checkProgress(now: number): void {
+    const { bodyIdleTimeout } = this.entrance.parts.limits;
+    const stalled = [...this.answers].filter((answer) => isPast(answer.stalled(now), now, bodyIdleTimeout));
+    // With a full connection a reset does not get out, either.
+    const { bytesWritten } = this.admitted.socket;
+    if (stalled.length > 0 && bytesWritten === this.sent) this.admitted.socket.destroy();
+    for (const answer of stalled) answer.giveUp();
+    this.sent = bytesWritten;
+    if (this.answers.size === 0) this.checkIdle(now);
+  }
+
+  private checkIdle(now: number): void {
+    const { headTimeout, keepAliveTimeout } = this.entrance.parts.limits;
+    const patience = this.tenure.requests === 0 ? headTimeout : keepAliveTimeout;
+    if (now - this.idleSince >= patience) this.retire();
+    if (this.session?.closed !== true && this.session?.destroyed !== true) return;
+    this.endedAt ||= now;
+    if (now - this.endedAt >= LINGER_MS) this.admitted.socket.destroy();
+  }
+}
+
+function isPast(since: number, now: number, timeout: number): boolean {
+  return since !== 0 && now - since >= timeout;
+}
+
+function sessionOptions(limits: Config['limits']): Parameters<typeof performServerHandshake>[1] {
+  return {
+    maxHeaderListPairs: MAX_FIELDS,
+    // Of frames that mean nothing, empty DATA frames among them (CVE-2019-9518), and of streams refused.
+    maxSessionInvalidFrames: 100,
+    maxSessionRejectedStreams: 100,
+    settings: {
+      enablePush: false,
+      maxConcurrentStreams: limits.streams,
+      maxHeaderListSize: limits.head + HEAD_SLACK,
+    },
+  };
+}

@@ -1,0 +1,59 @@
+import { standingsOf, type Standing, type Terms } from '../admit/standing.js';
+import type { Config } from '../config/config.js';
+import type { Connection } from '../identify/peer-identity.js';
+import type { Call } from '../proxy.js';
+import type { Trust } from './admission.js';
+import type { Change } from './recheck.js';
+
+export interface TenureParts {
+  readonly limits: Pick<Config['limits'], 'requestsPerConnection' | 'connectionAge'>;
+  /** What is in force now. */
+  readonly trust: () => Trust;
+}
+
+const DRAINING = { code: 'draining', detail: 'nothing is forwarded any more' } as const;
+
+/** What one admitted connection may still ask for, whichever version of HTTP it speaks. */
+export class Tenure {
+  /** Requests so far. */
+  requests = 0;
+  /** Set when the caller would not be let in today. */
+  private change: Change | null = null;
+  private termsSeen: readonly Terms[] | null = null;
+  private seen: readonly Standing[] = [];
+
+  /** @param mustReconnect whether the caller has to be verified anew, so that the connection ends with its next answer */
+  constructor(
+    private readonly parts: TenureParts,
+    private readonly connection: Connection,
+    private mustReconnect: boolean,
+  ) {}
+
+  /** Where the caller stands under each route. The lists may have been replaced since the last request. */
+  standings(): readonly Standing[] {
+    const { terms } = this.parts.trust();
+    if (terms !== this.termsSeen) {
+      this.termsSeen = terms;
+      this.seen = standingsOf(this.connection.identity, terms);
+    }
+    return this.seen;
+  }
+
+  /** Why nothing of this caller is forwarded any more, or null. @param closing whether nothing of anybody is */
+  refusal(closing: boolean): Call['refusal'] {
+    return this.change ?? (closing ? DRAINING : null);
+  }
+
+  /** @param change null when the caller would still be let in */
+  reconsider(change: Change | null): void {
+    this.mustReconnect = true;
+    this.change = change;
+  }
+
+  /** Whether the connection has to end with its next answer. */
+  isSpent(): boolean {
+    const { requestsPerConnection, connectionAge } = this.parts.limits;
+    if (this.mustReconnect || this.requests >= requestsPerConnection) return true;
+    return Date.now() - this.connection.openedAt >= connectionAge;
+  }
+}

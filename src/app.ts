@@ -28,6 +28,7 @@ import type { Observer } from './observe/observer.js';
 import type { StepCounts } from './observe/recent.js';
 import { createRefusals, type Refusals } from './observe/refusals.js';
 import { createProxy, type Way } from './proxy.js';
+import { HTTP2_GREETING } from './respond/http2-frames.js';
 import { connectionRefusal, http2ConnectionRefusal, redirectToHttps, unparsedRefusal } from './respond/refuse.js';
 import { compileNetworks } from './rewrite/forwarded-headers.js';
 import { compileFacts } from './rewrite/request-facts.js';
@@ -280,9 +281,10 @@ function createServing(parts: {
     }),
     isTrustedProxy: compileNetworks(config.forwarded.trustedProxies),
     isProxySender: config.listen.proxyProtocol ? compileNetworks(config.listen.proxyProtocolFrom) : null,
-    refusalBytes: (reason, { location, http2 }) => {
-      if (location !== null) return redirectToHttps(location);
-      return http2 ? http2ConnectionRefusal(reason) : connectionRefusal(reason);
+    refusal: (reason, { location, http2 }) => {
+      if (http2) return { greeting: HTTP2_GREETING, answer: http2ConnectionRefusal(reason) };
+      const answer = location === null ? connectionRefusal(reason) : redirectToHttps(location);
+      return { greeting: null, answer };
     },
   });
   return { entrance, listener, main };

@@ -219,6 +219,8 @@ describe('the application', () => {
     ['proxy_pass http://127.0.0.1:3000$request_uri;', 'http://127.0.0.1:3000'],
     ['set $app 127.0.0.1:3000; proxy_pass http://$app;', 'http://127.0.0.1:3000'],
     ['proxy_pass http://app;', 'http://127.0.0.1:9000'],
+    ['grpc_pass grpc://127.0.0.1:50051;', 'http://127.0.0.1:50051'],
+    ['grpc_pass 127.0.0.1:50051;', 'http://127.0.0.1:50051'],
     ['proxy_pass http://sock;', 'unix:/run/x.sock'],
   ])('%s', (lines, url) => {
     const upstreams =
@@ -240,7 +242,11 @@ describe('the application', () => {
     ['proxy_pass http://127.0.0.1:3000/base/;', 'proxy_pass http://127.0.0.1:3000/base/'],
     ['proxy_pass http://$backend;', 'proxy_pass http://$backend'],
     ['fastcgi_pass 127.0.0.1:9000;', 'fastcgi_pass 127.0.0.1:9000'],
-    ['grpc_pass grpc://127.0.0.1:9000;', 'grpc_pass grpc://127.0.0.1:9000'],
+    ['grpc_pass grpcs://127.0.0.1:9000;', 'grpc_pass grpcs://127.0.0.1:9000'],
+    [
+      'grpc_pass grpc://127.0.0.1:9000; grpc_set_header X-DN $ssl_client_s_dn;',
+      'grpc_set_header X-DN $ssl_client_s_dn',
+    ],
   ])('that cannot be had is a guard: %s', (lines, guard) => {
     expect(plainTls(`location / { ${lines} }`).guards()).toEqual([guard]);
   });

@@ -317,7 +317,8 @@ function screened({ head, target, fields, framing }: Parts): ScreenedRequest {
     connectionTokens: fields.connection === null ? NONE : listTokens(fields.connection),
     // Other expectations mean nothing to anybody (RFC 9110 §10.1.1) and are dropped, as nginx does.
     expectsContinue: fields.expect?.toLowerCase() === '100-continue',
-    announcesTrailers: fields.trailer && framing.body === 'chunked',
+    // HTTP/2 has room for them behind every body, announced or not.
+    announcesTrailers: (fields.trailer || head.hasBody !== undefined) && framing.body === 'chunked',
     requestId: fields.requestId !== null && REQUEST_ID.test(fields.requestId) ? fields.requestId : null,
   };
 }

@@ -22,6 +22,7 @@ export const REPLACEABLE: Readonly<Record<string, string>> = {
   upstream: 'upstream.url',
   unsafeRemote: 'upstream.unsafeRemote',
   index: 'upstream.index',
+  http2: 'upstream.http2',
   connectTimeout: 'upstream.connectTimeout',
   headTimeout: 'upstream.headTimeout',
   idleTimeout: 'upstream.idleTimeout',
@@ -280,6 +281,7 @@ function upstreamOf(
     ...own,
     address: parseUpstream(own.url),
     unsafeRemote: settings.has('upstream.unsafeRemote') && own.unsafeRemote,
+    http2: settings.has('upstream.http2') && own.http2,
     index: settings.has('upstream.index') ? own.index : (SETTINGS.get('upstream.index')?.default as string[]),
   };
 }

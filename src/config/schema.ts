@@ -105,7 +105,7 @@ export const SCHEMA = {
     headTimeout: setting('duration', '60s', "Longest time until the application's answer begins"),
     idleTimeout: setting('duration', '60s', "Longest pause within the application's answer"),
     maxConnections: setting('whole-number', 256, 'Most connections to the application', { min: 1, max: MANY }),
-    http2: setting('unavailable', false, 'Speak HTTP/2 without TLS to the application, as gRPC needs'),
+    http2: setting('on-off', false, 'Speak HTTP/2 without TLS to the application, as gRPC needs'),
     keepAlive: setting('duration', '60s', 'How long an idle connection to the application is kept'),
     index: setting(
       'file-names',

@@ -105,6 +105,7 @@ class TunnelAttempt {
     socket.setDefaultEncoding('latin1');
     if (carriesRequests(request.protocol)) return this.refuse(anotherHttp(request.protocol));
     if (!isProgram(this.settings.upstream.address)) return this.refuse(noTunnelHere());
+    if (this.settings.upstream.http2) return this.refuse(noTunnelToHttp2());
     const proxy = createForwarder(this.settings.upstream);
     proxy.on('proxyReqWs', (outgoing) => this.onOutgoing(outgoing));
     proxy.on('open', (upstreamSocket) => this.onOpen(upstreamSocket));
@@ -281,6 +282,11 @@ function anotherHttp(protocol: string): ProxyError {
 
 function noTunnelHere(): ProxyError {
   return new ProxyError('bad_request', 'downstream', 'forward', 'an Upgrade, where no program is asked');
+}
+
+/** HTTP/2 has no Upgrade (RFC 9113 §8.6). Its own way to WebSocket, extended CONNECT, few applications know. */
+function noTunnelToHttp2(): ProxyError {
+  return new ProxyError('bad_request', 'downstream', 'forward', 'an Upgrade, where the application speaks HTTP/2');
 }
 
 /** Whether an answer has no body, whatever its headers say (RFC 9112 §6.3). */

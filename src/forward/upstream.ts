@@ -7,6 +7,9 @@ import { Clock } from './clock.js';
 import type { AnswerSink, Exchange, ForwardRequest, PoolNumbers } from './exchange.js';
 import { FixedAnswers } from './fixed-answer.js';
 import { Http1Exchange } from './http1-exchange.js';
+import { MAX_STREAMS } from './http2-connection.js';
+import { Http2Exchange } from './http2-exchange.js';
+import { Http2Pool } from './http2-pool.js';
 import { StaticFiles } from './static-files.js';
 import { UpstreamConnection, type ConnectionPool } from './upstream-connection.js';
 
@@ -19,7 +22,10 @@ interface Startable extends Exchange {
   start(): void;
 }
 
-/** The application: a pool of keep-alive connections, at most `upstream.maxConnections`, the last used first. */
+/**
+ * The application: a pool of keep-alive connections, at most `upstream.maxConnections`, the last used first; with
+ * `upstream.http2` as few as have room, each shared by many requests.
+ */
 export class Upstream implements ConnectionPool {
   readonly clock: Clock;
   private readonly unused: UpstreamConnection[] = [];
@@ -31,11 +37,17 @@ export class Upstream implements ConnectionPool {
   private wasReached = false;
   /** In place of the pool when there is no program to ask. */
   private readonly own: StaticFiles | FixedAnswers | null;
+  /** In place of the pool when the application speaks HTTP/2. */
+  private readonly http2: Http2Pool | null;
+  /** Requests that may be under way at once. */
+  private readonly most: number;
 
   constructor(readonly settings: Config['upstream']) {
-    const { address, index } = settings;
+    const { address, index, http2, maxConnections } = settings;
     if (address.kind === 'file') this.own = new StaticFiles(address.path, index);
     else this.own = address.kind === 'answer' ? new FixedAnswers(address.answer) : null;
+    this.http2 = http2 ? new Http2Pool(settings, () => this.markReached()) : null;
+    this.most = http2 ? maxConnections * MAX_STREAMS : maxConnections;
     this.clock = new Clock(tickFor(settings), () => this.checkDeadlines());
   }
 
@@ -50,20 +62,23 @@ export class Upstream implements ConnectionPool {
   }
 
   numbers(): PoolNumbers {
-    return { open: this.connected, busy: this.busy, waiting: this.waiting.size };
+    const { open, busy } = this.http2 ?? { open: this.connected, busy: this.busy };
+    return { open, busy, waiting: this.waiting.size };
   }
 
   /** Sends one admitted request. `sink` hears of it later, never before this returns. */
   send(permit: Permit, request: ForwardRequest, sink: AnswerSink): Exchange {
     if (this.own !== null) return this.own.send(permit, request, sink);
-    const exchange = new Http1Exchange(this, request, sink);
+    const { http2 } = this;
+    const exchange =
+      http2 === null ? new Http1Exchange(this, request, sink) : new Http2Exchange(this, http2, request, sink);
     this.enter(exchange, sink);
     return exchange;
   }
 
   /** Starts it as soon as the pool has room; fails the sink when that takes longer than connecting may take. */
   private enter(exchange: Startable, sink: AnswerSink): void {
-    if (this.busy < this.settings.maxConnections) {
+    if (this.busy < this.most) {
       this.busy += 1;
       exchange.start();
       return;
@@ -156,6 +171,7 @@ export class Upstream implements ConnectionPool {
     this.waiting.clear();
     for (const { sink } of waiting) sink.fail(over);
     for (const connection of [...this.connections]) connection.destroy(over);
+    this.http2?.close(over);
   }
 }
 

@@ -9,6 +9,7 @@ import type { Observer } from '../observe/observer.js';
 import { Admission, plainAddress, type AdmissionParts, type Trust } from './admission.js';
 import type { Entrance } from './entrance.js';
 import { Hallway } from './hallway.js';
+import { firstRequest } from './first-request.js';
 import { endLingering } from './linger.js';
 
 /** How a refused connection is spoken to. */
@@ -17,6 +18,13 @@ export interface RefusedAs {
   readonly location: string | null;
   /** Whether HTTP/2 was agreed on in its handshake. */
   readonly http2: boolean;
+}
+
+/** What is said to a refused connection, as bytes. */
+export interface Refusal {
+  /** At once; null when the caller speaks first. */
+  readonly greeting: Buffer | null;
+  readonly answer: Buffer;
 }
 
 export interface ListenerParts {
@@ -32,7 +40,7 @@ export interface ListenerParts {
   /** See `AdmissionParts`. */
   readonly isProxySender: ((address: string) => boolean) | null;
   /** The whole answer to a refused connection, made by `respond`. */
-  readonly refusalBytes: (reason: ConnectionReason, how: RefusedAs) => Buffer;
+  readonly refusal: (reason: ConnectionReason, how: RefusedAs) => Refusal;
 }
 
 /**
@@ -44,8 +52,8 @@ const HALLWAY_ROOM = 256;
 /** How long a refused caller may take to say something before it gets its answer anyway. Milliseconds. */
 const FIRST_WORDS = 5_000;
 
-/** In HTTP/2 the first bytes are no request; it follows at once, and an answer before it would be an error. Milliseconds. */
-const REQUEST_DELAY = 100;
+/** How long a caller may take to close a refused connection of HTTP/2 before we do. Milliseconds. */
+const LAST_WORDS = 1_000;
 
 /** The port: accepts TCP, admits or turns away. */
 export class Listener {
@@ -126,26 +134,31 @@ export class Listener {
 
   /**
    * The answer waits for the caller's first bytes, as nginx's does: some clients take an answer to a request that they
-   * have not yet sent for an error of the connection. What they send is not looked at.
+   * have not yet sent for an error of the connection. What they send is not looked at, but for where a request of HTTP/2 begins.
    */
   private turnAway(socket: Socket, reason: ConnectionReason, location: string | null): void {
     const http2 = (socket as Partial<TLSSocket>).alpnProtocol === 'h2';
-    const answer = this.parts.refusalBytes(reason, { location, http2 });
+    const { greeting, answer } = this.parts.refusal(reason, { location, http2 });
     socket.on('error', () => socket.destroy());
     if (reason === 'plain_http') return endLingering(socket, answer);
-    let timer = setTimeout(say, FIRST_WORDS);
-    function say(): void {
+    const hasAsked = http2 ? firstRequest() : () => true;
+    const say = (): void => {
       clearTimeout(timer);
-      socket.off('data', heard);
-      endLingering(socket, answer);
-    }
-    const heard = (): void => {
-      if (!http2) return say();
-      clearTimeout(timer);
-      timer = setTimeout(say, REQUEST_DELAY);
+      socket.off('data', listen);
+      if (!http2) return endLingering(socket, answer);
+      // GOAWAY asks the caller to close. Some forget an answer that they have not handed on when we close first.
+      socket.write(answer);
+      socket.resume();
+      timer = setTimeout(() => endLingering(socket), LAST_WORDS);
     };
+    const listen = (chunk: Buffer): void => {
+      if (hasAsked(chunk)) say();
+    };
+    let timer = setTimeout(say, FIRST_WORDS);
     socket.once('close', () => clearTimeout(timer));
-    socket.on('data', heard);
+    socket.on('data', listen);
+    // Some callers ask nothing before they have heard it.
+    if (greeting !== null) socket.write(greeting);
   }
 }
 

@@ -141,6 +141,7 @@ const GROUPS: readonly (readonly [say: Say, names: string])[] = [
   [guardLost('what was private here would be public'), 'internal secure_link secure_link_md5 valid_referers'],
   [guardLost('OpenSSL commands are not passed on: look for a setting of tls'), 'ssl_conf_command'],
   [guardLost("the caller's headers all go on"), 'proxy_pass_request_headers'],
+  [guardLost('write its headers into identity.headers or forwarded.headers'), 'grpc_set_header'],
   [guardLost('write it with one of proxy_pass and root in location /'), 'location alias'],
 ];
 
@@ -152,9 +153,8 @@ const SAYINGS: ReadonlyMap<string, Say> = new Map(
 const FAMILIES: readonly (readonly [start: string, say: Say])[] = [
   ['proxy_ssl_', notNeeded('the application is spoken to without TLS')],
   ['proxy_cache_', lost('answers are not cached')],
-  ...['fastcgi_', 'uwsgi_', 'scgi_', 'grpc_', 'memcached_'].map(
-    (start) => [start, lost('HTTP alone is spoken')] as const,
-  ),
+  ['grpc_', lost('the settings of upstream hold for gRPC as well')],
+  ...['fastcgi_', 'uwsgi_', 'scgi_', 'memcached_'].map((start) => [start, lost('HTTP alone is spoken')] as const),
   ...['quic_', 'http3'].map((start) => [start, lost('HTTP/3 is not offered')] as const),
   ['http2_', notNeeded(MEMORY)],
   ...['gzip_', 'brotli_'].map((start) => [start, notNeeded('answers go on as they are')] as const),

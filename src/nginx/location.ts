@@ -91,7 +91,8 @@ function isRoute(location: Directive): boolean {
 
 /** Where a location forwards to, as written; null when it does not. */
 function goesTo(location: Directive): string | null {
-  return named(location.block, 'proxy_pass')[0]?.args[0] ?? null;
+  const [pass] = [...named(location.block, 'proxy_pass'), ...named(location.block, 'grpc_pass')];
+  return pass?.args[0] ?? null;
 }
 
 /** Another path of the same application, such as one for WebSocket. */

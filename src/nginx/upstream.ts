@@ -5,8 +5,10 @@ import { named, withConstants, type Work } from './work.js';
 /** Carries where admitted requests go. */
 export function carryUpstream(work: Work): void {
   const { location, ledger } = work;
-  const pass = named(location?.block ?? [], 'proxy_pass')[0];
+  const grpc = named(location?.block ?? [], 'grpc_pass')[0];
+  const pass = named(location?.block ?? [], 'proxy_pass')[0] ?? grpc;
   if (pass !== undefined) {
+    if (pass === grpc) work.ledger.set('upstream.http2', true, pass);
     carryPass(pass, work);
     for (const name of ['root', 'index', 'try_files']) {
       for (const directive of work.scope.all(name)) ledger.notNeeded(directive, 'no files are served');
@@ -26,6 +28,12 @@ interface Target {
   readonly uri: string | null;
 }
 
+/** gRPC is HTTP/2, and nginx takes its addresses without a scheme, too. */
+function plainScheme(written: string, isGrpc: boolean): string {
+  if (!isGrpc) return written;
+  return /^grpcs?:/.test(written) ? written.replace(/^grpc/, 'http') : `http://${written}`;
+}
+
 function targetOf(written: string): Target | null {
   // The same as no URI at all.
   const text = written.replace(/(?:\$request_uri|\$uri\$is_args\$args)$/, '');
@@ -37,7 +45,7 @@ function targetOf(written: string): Target | null {
 
 function carryPass(pass: Directive, work: Work): void {
   const { ledger } = work;
-  const target = targetOf(withConstants(pass.args[0] ?? '', work));
+  const target = targetOf(plainScheme(withConstants(pass.args[0] ?? '', work), pass.name === 'grpc_pass'));
   if (target === null) return ledger.guardLost(pass, 'the application changes with each request: set upstream.url');
   if (target.scheme === 'https') {
     return ledger.guardLost(

@@ -11,16 +11,17 @@ const END_HEADERS = 0x4;
 /** The first request of a connection has this number (RFC 9113 §5.1.1), and it alone is answered here. */
 const FIRST_STREAM = 1;
 
+/** What the server side of an HTTP/2 connection says first (RFC 9113 §3.4): its settings, none of them unusual. */
+export const HTTP2_GREETING = frame(SETTINGS, 0, 0, Buffer.alloc(0));
+
 /**
- * All that the server side of an HTTP/2 connection says to refuse it: its settings, the answer to the first request, and
- * GOAWAY. Made once and sent without a look at what the caller sent, like the page of an HTTP/1.1 refusal: whoever is not let in
- * reaches no parser.
+ * The answer to the first request of an HTTP/2 connection, and GOAWAY. Written without a look at what the caller asked, like the page of an
+ * HTTP/1.1 refusal: whoever is not let in reaches no parser.
  * @param headers flat list; body and headers must each fit into one frame of 16 KiB
  */
-export function http2Answer(status: number, headers: readonly string[], body: Buffer): Buffer {
+export function http2Refusal(status: number, headers: readonly string[], body: Buffer): Buffer {
   const block = pairsOf([':status', String(status), ...headers]).map(([name, value]) => literal(name, value));
   return Buffer.concat([
-    frame(SETTINGS, 0, 0, Buffer.alloc(0)),
     frame(HEADERS, END_HEADERS, FIRST_STREAM, Buffer.concat(block)),
     frame(DATA, END_STREAM, FIRST_STREAM, body),
     // The last stream, and NO_ERROR.

@@ -1,6 +1,6 @@
 import type { ConnectionReason, RequestCode } from '../errors.js';
 import { headText } from '../rewrite/flat-headers.js';
-import { http2Answer } from './http2-frames.js';
+import { http2Refusal } from './http2-frames.js';
 import type { Outgoing } from './relay.js';
 
 /** What the caller sees of a refusal. The only place that invents a status. */
@@ -155,11 +155,11 @@ export function connectionRefusal(reason: ConnectionReason): Buffer {
   return rawAnswer(answer, { type: 'text/html', body: page(answer, reason), extra: [] });
 }
 
-/** The same, where HTTP/2 was agreed on in the handshake. */
+/** The same, where HTTP/2 was agreed on in the handshake; it begins with `HTTP2_GREETING`, which is said before. */
 export function http2ConnectionRefusal(reason: ConnectionReason): Buffer {
   const answer = CONNECTION_ANSWERS[reason];
   const body = page(answer, reason);
-  return http2Answer(answer.status, headersFor(answer, body, 'text/html'), Buffer.from(body));
+  return http2Refusal(answer.status, headersFor(answer, body, 'text/html'), Buffer.from(body));
 }
 
 /** Whom a refusal is written to by hand. */

@@ -41,32 +41,26 @@ export function begin2(
 }
 
 /** The whole answer. Rejects when the stream ends before it. */
-export async function answerOf(stream: ClientHttp2Stream): Promise<Http2Answer> {
+export function answerOf(stream: ClientHttp2Stream): Promise<Http2Answer> {
   const informed: number[] = [];
-  stream.on('headers', (headers) => informed.push(Number(headers[':status'])));
+  const chunks: Buffer[] = [];
+  let head: Pick<Http2Answer, 'status' | 'headers' | 'rawHeaders'> | null = null;
   let trailers: Http2Answer['trailers'] = {};
+  stream.on('headers', (headers) => informed.push(Number(headers[':status'])));
+  stream.on('response', (headers, _flags, ...rest) => {
+    const raw = (rest as unknown as [string[]])[0];
+    const rawHeaders = raw.filter((_, index) => !raw[index - (index % 2)]?.startsWith(':'));
+    head = { status: Number(headers[':status']), headers, rawHeaders };
+  });
+  stream.on('data', (chunk: Buffer) => chunks.push(chunk));
   stream.on('trailers', (received) => (trailers = received));
-  const closed = new Promise<never>((_, reject) => {
+  return new Promise((resolve, reject) => {
+    stream.once('end', () => {
+      if (head === null || stream.rstCode !== 0) return;
+      resolve({ ...head, trailers, informed, body: Buffer.concat(chunks).toString() });
+    });
     stream.once('close', () => reject(new Error(`the stream ended with code ${stream.rstCode}`)));
   });
-  closed.catch(() => undefined);
-  const [headers, , rawHeaders] = (await Promise.race([once(stream, 'response'), closed])) as unknown as [
-    Record<string, string | string[] | undefined>,
-    number,
-    string[],
-  ];
-  const chunks: Buffer[] = [];
-  stream.on('data', (chunk: Buffer) => chunks.push(chunk));
-  await Promise.race([once(stream, 'end'), closed]);
-  if (stream.rstCode !== 0) throw new Error(`the answer was cut with code ${stream.rstCode}`);
-  return {
-    status: Number(headers[':status']),
-    headers,
-    rawHeaders: rawHeaders.filter((_, index) => !rawHeaders[index - (index % 2)]?.startsWith(':')),
-    trailers,
-    informed,
-    body: Buffer.concat(chunks).toString(),
-  };
 }
 
 /** One request and its whole answer. */

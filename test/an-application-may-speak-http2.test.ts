@@ -1,0 +1,265 @@
+import { once } from 'node:events';
+import { createServer, type Http2Server, type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2';
+import type { AddressInfo } from 'node:net';
+import { afterEach, describe, expect, it } from 'vitest';
+import { startApplication, startRawApplication, valuesOf } from './support/application.js';
+import { begin, call, openRaw, readAnswer } from './support/caller.js';
+import { answerOf, begin2, call2, openHttp2 } from './support/http2.js';
+import { makePki } from './support/pki.js';
+import { recordOf } from './support/records.js';
+import { startSidecar, type Sidecar } from './support/sidecar.js';
+
+const pki = makePki();
+const open: { destroy?(): void; stop?(): Promise<void> }[] = [];
+afterEach(async () => {
+  for (const each of open.splice(0).reverse()) {
+    each.destroy?.();
+    await each.stop?.();
+  }
+});
+
+type Answer = (stream: ServerHttp2Stream, seen: Seen) => void;
+
+interface Seen {
+  readonly headers: Readonly<Record<string, string | string[] | undefined>>;
+  readonly rawHeaders: readonly string[];
+  body: string;
+  trailers: Readonly<Record<string, string | string[] | undefined>>;
+}
+
+/** An application that speaks HTTP/2 alone, and answers when it has the whole request. */
+async function application(answer: Answer = (stream) => stream.end('ok'), options: { atOnce?: boolean } = {}) {
+  const server: Http2Server = createServer();
+  const seen: Seen[] = [];
+  const sessions: ServerHttp2Session[] = [];
+  server.on('session', (session) => {
+    sessions.push(session);
+    session.on('error', () => undefined);
+  });
+  server.on('stream', (stream, headers, _flags, ...rest) => {
+    const entry: Seen = { headers, rawHeaders: (rest as unknown as [string[]])[0], body: '', trailers: {} };
+    seen.push(entry);
+    stream.on('error', () => undefined);
+    stream.on('data', (chunk: Buffer) => (entry.body += chunk.toString()));
+    stream.on('trailers', (trailers) => (entry.trailers = trailers));
+    if (options.atOnce === true) answer(stream, entry);
+    else stream.on('end', () => !stream.destroyed && answer(stream, entry));
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const stop = async (): Promise<void> => {
+    for (const session of sessions) session.destroy();
+    server.close();
+    await once(server, 'close');
+  };
+  open.push({ stop });
+  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, seen, sessions };
+}
+
+async function start(upstream: string, settings: Record<string, string> = {}): Promise<Sidecar> {
+  const always = { 'listen.http2': 'true', 'upstream.http2': 'true' };
+  const sidecar = await startSidecar({ pki, upstream, settings: { ...always, ...settings } });
+  open.push(sidecar);
+  return sidecar;
+}
+
+describe('a caller of HTTP/1.1', () => {
+  it('reaches it, with the same headers', async () => {
+    const { url, seen } = await application();
+    const sidecar = await start(url);
+    expect(await call(sidecar, { path: '/a?b', headers: { 'X-Mine': 'kept', Connection: 'close' } })).toMatchObject({
+      status: 200,
+      body: 'ok',
+    });
+    const { headers, rawHeaders } = seen[0] as Seen;
+    expect(headers).toMatchObject({ ':method': 'GET', ':path': '/a?b', ':authority': 'localhost', te: 'trailers' });
+    expect(valuesOf(rawHeaders, 'x-mine')).toEqual(['kept']);
+    expect(valuesOf(rawHeaders, 'x-ssl-client-s-dn')).toEqual(['CN=im.qq.com,O=Tencent,C=CN']);
+    expect(valuesOf(rawHeaders, 'host')).toEqual([]);
+  });
+
+  it('sends bodies of every kind', async () => {
+    const { url, seen } = await application((stream, { body }) => stream.end(`${body.length}`));
+    const sidecar = await start(url);
+    expect((await call(sidecar, { body: 'x'.repeat(10) })).body).toBe('10');
+    expect((await call(sidecar, { body: 'x'.repeat(500_000) })).body).toBe('500000');
+    const chunked = begin(sidecar, { method: 'POST', headers: { trailer: 'x-sum' } });
+    chunked.write('abc');
+    chunked.addTrailers({ 'x-sum': '6' });
+    chunked.end('def');
+    const [response] = await once(chunked, 'response');
+    expect((await readAnswer(response)).body).toBe('6');
+    expect(seen.at(-1)?.trailers['x-sum']).toBe('6');
+  });
+
+  it.each([
+    ['HEAD', 200],
+    ['GET', 204],
+    ['GET', 304],
+  ])('gets an answer without a body: %s %i', async (method, status) => {
+    const { url } = await application((stream) =>
+      stream.respond({ ':status': status, etag: '"1"' }, { endStream: true }),
+    );
+    const sidecar = await start(url);
+    expect(await call(sidecar, { method })).toMatchObject({ status, body: '' });
+  });
+
+  it('gets 1xx and trailers', async () => {
+    const { url } = await application((stream) => {
+      stream.additionalHeaders({ ':status': 103, link: '</a.css>; rel=preload' });
+      stream.respond({ ':status': 200 }, { waitForTrailers: true });
+      stream.on('wantTrailers', () => stream.sendTrailers({ 'x-sum': '1' }));
+      stream.end('body');
+    });
+    const sidecar = await start(url);
+    const caller = await openRaw(sidecar);
+    caller.socket.write('GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n');
+    const answer = await caller.closed();
+    expect(answer).toMatch(/^HTTP\/1\.1 103 Early Hints\r\nlink: <\/a\.css>; rel=preload\r\n\r\nHTTP\/1\.1 200 OK\r\n/);
+    expect(answer).toMatch(/4\r\nbody\r\n0\r\nx-sum: 1\r\n\r\n$/);
+  });
+
+  it('waits for its 100 Continue', async () => {
+    const { url } = await application(
+      (stream, seen) => {
+        if (seen.headers['expect'] === '100-continue') stream.additionalHeaders({ ':status': 100 });
+        stream.on('end', () => stream.end(seen.body));
+      },
+      { atOnce: true },
+    );
+    const sidecar = await start(url);
+    const outgoing = begin(sidecar, { method: 'POST', headers: { expect: '100-continue', 'content-length': '4' } });
+    outgoing.flushHeaders();
+    await once(outgoing, 'continue');
+    outgoing.end('late');
+    const [response] = await once(outgoing, 'response');
+    expect((await readAnswer(response)).body).toBe('late');
+  });
+
+  it('cannot upgrade, and is told so', async () => {
+    const { url, seen } = await application();
+    const sidecar = await start(url);
+    const caller = await openRaw(sidecar);
+    caller.socket.write('GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n');
+    expect(await caller.closed()).toMatch(/^HTTP\/1\.1 400 /);
+    expect(await recordOf(sidecar, '/ws')).toMatchObject({ code: 'bad_request' });
+    expect(seen).toEqual([]);
+  });
+});
+
+describe('an answer cut short never looks whole', () => {
+  it.each([
+    ['with an error code', 2],
+    ['as Node’s server does it, without one', 0],
+  ])('%s', async (_, code) => {
+    const { url } = await application((stream) => {
+      stream.respond({ ':status': 200 }, { waitForTrailers: true });
+      stream.write('half', () => stream.close(code));
+    });
+    const sidecar = await start(url);
+    await expect(call(sidecar, { path: '/one' })).rejects.toThrow();
+    expect(await recordOf(sidecar, '/one')).toMatchObject({ outcome: 'upstream_aborted' });
+    const session = await openHttp2(sidecar);
+    open.push(session);
+    await expect(answerOf(begin2(session))).rejects.toThrow(/code 2/);
+  });
+});
+
+it('an upload that its caller gives up never looks whole', async () => {
+  const reset = signal<number>();
+  const ended: string[] = [];
+  const { url } = await application(
+    (stream, { headers }) => {
+      stream.on('end', () => !stream.aborted && ended.push(String(headers[':path'])));
+      stream.on('close', () => reset.resolve(stream.rstCode));
+    },
+    { atOnce: true },
+  );
+  const sidecar = await start(url);
+  const outgoing = begin(sidecar, { method: 'POST', path: '/half', headers: { 'transfer-encoding': 'chunked' } });
+  outgoing.on('error', () => undefined);
+  outgoing.write('half of it');
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  outgoing.destroy();
+  expect(await reset.promise).toBe(8);
+  expect(ended).toEqual([]);
+});
+
+it('callers of all kinds share one connection', async () => {
+  const { url, sessions } = await application();
+  const sidecar = await start(url);
+  const session = await openHttp2(sidecar);
+  open.push(session);
+  await Promise.all([call(sidecar), call(sidecar), call2(session), call2(session), call2(session)]);
+  expect(sessions).toHaveLength(1);
+  expect(await sidecar.metric('mtls_sidecar_upstream_connections{state="idle"}')).toBe(1);
+});
+
+it('what a GOAWAY leaves behind is sent again, over a new connection', async () => {
+  let round = 0;
+  const { url, sessions, seen } = await application((stream) => {
+    round += 1;
+    if (round === 2) return stream.close(7);
+    stream.end('ok');
+  });
+  const sidecar = await start(url);
+  expect((await call(sidecar)).body).toBe('ok');
+  // REFUSED_STREAM: not processed, whatever the method.
+  expect((await call(sidecar, { body: 'once' })).body).toBe('ok');
+  expect(seen.map(({ body }) => body)).toEqual(['', 'once', 'once']);
+  sessions[0]?.close();
+  expect((await call(sidecar, { body: 'after' })).body).toBe('ok');
+  expect(sessions).toHaveLength(2);
+});
+
+it('what may have been processed is not sent again', async () => {
+  const { url, seen } = await application((stream) => stream.session?.destroy());
+  const sidecar = await start(url);
+  expect((await call(sidecar, { body: 'x', path: '/lost' })).status).toBe(502);
+  expect(seen).toHaveLength(1);
+  expect(await recordOf(sidecar, '/lost')).toMatchObject({ code: 'upstream_closed' });
+});
+
+it('a caller that takes its time with a body is not the fault of an application that waits for it', async () => {
+  const { url } = await application((stream, { body }) => stream.end(body));
+  const sidecar = await start(url, { 'upstream.headTimeout': '150ms' });
+  const outgoing = begin(sidecar, { method: 'POST' });
+  for (const part of ['one', 'two', 'three']) {
+    outgoing.write(part);
+    await new Promise((resolve) => setTimeout(resolve, 250));
+  }
+  outgoing.end();
+  const [response] = await once(outgoing, 'response');
+  expect(await readAnswer(response)).toMatchObject({ status: 200, body: 'onetwothree' });
+});
+
+it('an application that is late is a 504, and its connection is given up when it does not even answer a PING', async () => {
+  const raw = await startRawApplication((socket) => socket.resume());
+  open.push(raw);
+  const sidecar = await start(raw.url, { 'upstream.headTimeout': '200ms', 'upstream.connectTimeout': '300ms' });
+  const closed = new Promise((resolve) => raw.server.once('connection', (socket) => socket.once('close', resolve)));
+  expect((await call(sidecar, { path: '/late' })).status).toBe(504);
+  expect(await recordOf(sidecar, '/late')).toMatchObject({ code: 'upstream_timeout' });
+  await closed;
+});
+
+it('an application that speaks HTTP/1.1 alone is a 502', async () => {
+  const old = await startApplication();
+  open.push(old);
+  const sidecar = await start(old.url);
+  expect((await call(sidecar, { path: '/old' })).status).toBe(502);
+  expect(await recordOf(sidecar, '/old')).toMatchObject({ code: 'upstream_protocol' });
+});
+
+it('an application that is not there is a 503 until it was first reached', async () => {
+  const sidecar = await start('http://127.0.0.1:1');
+  expect((await call(sidecar, { path: '/none' })).status).toBe(503);
+  expect(await recordOf(sidecar, '/none')).toMatchObject({ code: 'upstream_connect' });
+});
+
+/** A promise that the test keeps by itself. */
+function signal<T>(): { readonly promise: Promise<T>; readonly resolve: (value: T) => void } {
+  let resolve: (value: T) => void = () => undefined;
+  const promise = new Promise<T>((settle) => (resolve = settle));
+  return { promise, resolve };
+}

@@ -233,3 +233,42 @@ it('HTTP/2 is not offered unless it is asked for', async () => {
   await expect(openHttp2(plain)).rejects.toThrow();
   await plain.stop();
 });
+
+it('all connections together may not ask more at once than HTTP/1.1 could', async () => {
+  const hanging = await startApplication((seen, response) => {
+    if (seen.url !== '/hangs') response.end('ok');
+  });
+  const narrow = await startSidecar({
+    pki: sidecar.pki,
+    upstream: hanging.url,
+    settings: { 'listen.http2': 'true', 'limits.connections': '2' },
+  });
+  const session = await openHttp2(narrow);
+  const [first, second] = [begin2(session, { ':path': '/hangs' }), begin2(session, { ':path': '/hangs' })];
+  expect((await call2(session, { ':path': '/third' })).status).toBe(503);
+  expect(await recordOf(narrow, '/third')).toMatchObject({ code: 'overloaded' });
+  const gone = [once(first, 'close'), once(second, 'close')];
+  first.close(8);
+  second.close(8);
+  await Promise.all(gone);
+  await narrow.logged(({ msg, outcome }) => msg === 'request' && outcome === 'caller_aborted');
+  expect((await call2(session)).status).toBe(200);
+  session.destroy();
+  await narrow.stop();
+  await hanging.stop();
+});
+
+it('nobody speaks HTTP/2 over a version of TLS that is too old for it', async () => {
+  const legacy = await startSidecar({
+    pki: sidecar.pki,
+    upstream: application.url,
+    settings: { 'listen.http2': 'true', 'tls.legacy': 'true', 'tls.minVersion': 'TLSv1' },
+  });
+  const tls = { minVersion: 'TLSv1', maxVersion: 'TLSv1', ciphers: 'DEFAULT@SECLEVEL=0' } as const;
+  const session = await openHttp2(legacy, { tls });
+  const [code] = (await once(session, 'goaway')) as [number];
+  const INADEQUATE_SECURITY = 12;
+  expect(code).toBe(INADEQUATE_SECURITY);
+  session.destroy();
+  await legacy.stop();
+});

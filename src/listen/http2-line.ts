@@ -64,7 +64,7 @@ export class Http2Line implements ConnectionLine {
     session.on('ping', () => this.spend(this.control, 'PING and SETTINGS frames'));
     session.on('remoteSettings', () => this.spend(this.control, 'PING and SETTINGS frames'));
     // RFC 9113 §9.2
-    if (/^TLSv1(\.1)?$/.test(connection.identity.tls.version)) session.destroy(undefined, NGHTTP2_INADEQUATE_SECURITY);
+    if (/^TLSv1(\.1)?$/.test(connection.identity.tls.version)) this.breakOff(NGHTTP2_INADEQUATE_SECURITY);
   }
 
   private take(stream: ServerHttp2Stream, raw: readonly string[]): void {
@@ -110,7 +110,7 @@ export class Http2Line implements ConnectionLine {
     const { session } = this;
     if (session === null || session.destroyed || budget.spend(Date.now())) return;
     this.report(`too many ${what}`);
-    session.destroy(undefined, NGHTTP2_ENHANCE_YOUR_CALM);
+    this.breakOff(NGHTTP2_ENHANCE_YOUR_CALM);
   }
 
   /** Callers that leave are no error; those that break the protocol, or one of Node's limits, are worth a line. */
@@ -125,6 +125,11 @@ export class Http2Line implements ConnectionLine {
     this.entrance.parts.observer.warn('an HTTP/2 connection was ended', { detail, peer, subject });
   }
 
+  /** Ends the connection and all that is under way on it. Without an error of its own Node would say NO_ERROR, whatever the code. */
+  private breakOff(code: number): void {
+    this.session?.destroy(new Error('ended by us'), code);
+  }
+
   /** GOAWAY with the last request that was taken: a caller may send what came behind it again, elsewhere. */
   retire(): void {
     this.session?.close();
@@ -133,7 +138,7 @@ export class Http2Line implements ConnectionLine {
   reconsider(change: Change | null): void {
     this.tenure.reconsider(change);
     if (change === null) this.retire();
-    else if (this.answers.size > 0) this.session?.destroy(undefined, NGHTTP2_CANCEL);
+    else if (this.answers.size > 0) this.breakOff(NGHTTP2_CANCEL);
   }
 
   endIfIdle(): void {

@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import { connect, type ClientHttp2Session, type ClientHttp2Stream, type OutgoingHttpHeaders } from 'node:http2';
-import { connect as connectTls } from 'node:tls';
+import { connect as connectTls, type ConnectionOptions } from 'node:tls';
 import { tlsOptions, type Identity, type Reachable } from './caller.js';
 
 export interface Http2Answer {
@@ -17,9 +17,13 @@ export interface Http2Answer {
 /** Opens an HTTP/2 connection to the sidecar; resolves at the end of the handshake. Errors are left to its streams. */
 export async function openHttp2(
   sidecar: Reachable,
-  options: { readonly as?: Identity | null; readonly settings?: Parameters<ClientHttp2Session['settings']>[0] } = {},
+  options: {
+    readonly as?: Identity | null;
+    readonly settings?: Parameters<ClientHttp2Session['settings']>[0];
+    readonly tls?: ConnectionOptions;
+  } = {},
 ): Promise<ClientHttp2Session> {
-  const socket = connectTls({ ...tlsOptions(sidecar, options.as), ALPNProtocols: ['h2'] });
+  const socket = connectTls({ ...tlsOptions(sidecar, options.as), ALPNProtocols: ['h2'], ...options.tls });
   await once(socket, 'secureConnect');
   const session = connect(`https://localhost:${sidecar.port}`, {
     createConnection: () => socket,

@@ -10,7 +10,7 @@ afterAll(() => endPrograms());
 it('and nothing is left of the attack when it is over', { timeout: 120_000 }, async () => {
   const result = await attack(makePki(), 3, 100);
   expect(result.failed).toEqual([]);
-  expect(result.honest).toBeGreaterThan(2);
+  expect(result.honest).toBeGreaterThanOrEqual(10);
   // Each was begun, and some ended by the sidecar and begun anew.
   expect(Object.entries(result.attacks).filter(([, times]) => times === 0)).toEqual([]);
   expect(result.leftOpen).toBe(0);

@@ -245,10 +245,11 @@ function flushHead(relay: Relay): void {
 
 /**
  * After these, what follows on the connection cannot be trusted to be a request; or, as in nginx, its caller has to
- * shake hands anew to show a better certificate.
+ * shake hands anew to show a better certificate. Whether the rest of a body that is too large has come already depends on
+ * packets; what becomes of the connection must not.
  */
 const CLOSES: ReadonlySet<RequestCode> = new Set([
-  ...(['bad_request', 'headers_too_large', 'uri_too_long', 'request_timeout'] as const),
+  ...(['bad_request', 'headers_too_large', 'uri_too_long', 'body_too_large', 'request_timeout'] as const),
   ...(['no_certificate', 'untrusted_issuer', 'self_signed', 'expired', 'not_yet_valid', 'revoked'] as const),
   ...(['crl_missing', 'crl_expired', 'wrong_purpose', 'weak_signature', 'chain_too_long', 'invalid'] as const),
 ]);

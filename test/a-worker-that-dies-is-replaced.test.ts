@@ -57,6 +57,17 @@ describe('a worker that is killed', () => {
     expect(length).toBeGreaterThan(served + 5);
   });
 
+  it('counts each time, also before it has served', async () => {
+    const sidecar = await start();
+    const first = await pidOf(sidecar, 1);
+    process.kill(first, 'SIGKILL');
+    await expect.poll(() => pidOf(sidecar, 1), { interval: 5, timeout: 5_000 }).not.toBe(first);
+    process.kill(await pidOf(sidecar, 1), 'SIGKILL');
+    await sidecar.said(/"worker":1,"detail":"[^"]+ before it served","msg":"a worker could not be replaced"/);
+    expect(await metricOf(sidecar, 'mtls_sidecar_worker_failures_total')).toBe(2);
+    await replaced(sidecar);
+  });
+
   it('comes back with what is in force, which files that are no good now do not change', async () => {
     const sidecar = await start({ 'reload.interval': '1h' });
     const server = issueServer(pki.ca);

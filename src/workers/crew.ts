@@ -213,6 +213,8 @@ export class Crew {
       return member;
     } catch (error) {
       if (this.closing) return null;
+      // Else one that always ends at its start would look like one that ended once.
+      if (!(error instanceof ConfigError)) this.failures += 1;
       const detail = error instanceof ConfigError ? error.problems.join('; ') : (error as Error).message;
       log.error('a worker could not be replaced', undefined, { worker: number, detail });
       return null;

@@ -53,7 +53,7 @@ export interface Start {
 const EXPIRY_INTERVAL = 3_600_000;
 
 /** Sections that a reload takes over; of `log` the level alone, of `routes` what they ask of callers. */
-const RELOADED: ReadonlySet<keyof Config> = new Set<keyof Config>(['tls', 'clientCert', 'log', 'routes']);
+const RELOADED: ReadonlySet<keyof Config> = new Set<keyof Config>(['includes', 'tls', 'clientCert', 'log', 'routes']);
 
 /** The admin listener, reloads, and what operators are told: once for a sidecar, however many processes serve. */
 export class Management {
@@ -139,7 +139,8 @@ export class Management {
     this.noteRestart(fresh);
     const log = { ...initial.log, level: fresh.log.level };
     const routes = initial.routes.map((route) => reloaded(route, fresh));
-    const reading = await managed.read({ ...initial, tls: fresh.tls, clientCert: fresh.clientCert, log, routes });
+    const { includes, tls, clientCert } = fresh;
+    const reading = await managed.read({ ...initial, includes, tls, clientCert, log, routes });
     return { ...reading, apply: () => this.apply(reading) };
   }
 

@@ -97,9 +97,17 @@ export interface NamedCertificate {
   readonly serverNames: readonly string[];
 }
 
+/** What a settings file consists of besides itself. Absolute names. */
+export interface Includes {
+  readonly files: readonly string[];
+  /** Looked through for names that fit a pattern: a file more is an include more. */
+  readonly directories: readonly string[];
+}
+
 export interface Config {
   /** The file the settings came from, or null when there was none. */
   readonly file: string | null;
+  readonly includes: Includes;
   readonly listen: {
     readonly host: string;
     readonly port: number;

@@ -1,17 +1,23 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 
-/** Existing paths that an absolute pattern of glob(3) matches (`*`, `?`, `[…]`), sorted. */
-export function glob(pattern: string): string[] {
+/**
+ * Existing paths that an absolute pattern of glob(3) matches (`*`, `?`, `[…]`), sorted.
+ * @param visit told of each directory whose names were looked through
+ */
+export function glob(pattern: string, visit: (directory: string) => void = () => undefined): string[] {
   const parts = pattern.split('/').filter((part) => part !== '');
-  return parts.reduce<string[]>((found, part) => found.flatMap((directory) => matching(directory, part)), ['/']).sort();
+  return parts
+    .reduce<string[]>((found, part) => found.flatMap((directory) => matching(directory, part, visit)), ['/'])
+    .sort();
 }
 
-function matching(directory: string, part: string): string[] {
+function matching(directory: string, part: string, visit: (directory: string) => void): string[] {
   if (!/[*?[]/.test(part)) {
     const path = join(directory, part);
     return existsSync(path) ? [path] : [];
   }
+  visit(directory);
   const expression = toExpression(part);
   return namesIn(directory)
     .filter((name) => expression.test(name))

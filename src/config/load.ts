@@ -12,7 +12,7 @@ import { environmentLayer, fileLayer, flagLayer } from './sources.js';
 import type { Environment, Given, Layer } from './sources.js';
 import { parseUpstream } from './upstream.js';
 import type { CertificateEntry } from './certificates.js';
-import type { Config } from './config.js';
+import type { Config, Includes } from './config.js';
 
 /** Where settings come from. */
 export interface ConfigInput {
@@ -50,7 +50,8 @@ export function loadConfigWithSources(input: ConfigInput): LoadedConfig {
   const layers = readLayers(input);
   const given = new Map(layers.flatMap((layer) => [...layer.given]));
   const malformed = findMalformed(given);
-  const config = assemble(given, malformed, input.file ?? input.nginx?.file ?? null);
+  const includes = layers.find((layer) => layer.includes !== undefined)?.includes ?? NO_INCLUDES;
+  const config = { ...assemble(given, malformed, input.file ?? input.nginx?.file ?? null), includes };
   const problems = [
     ...layers.flatMap((layer) => layer.problems),
     ...[...malformed].map(([name, message]) => `${describe(name, given)}: ${message}`),
@@ -61,6 +62,8 @@ export function loadConfigWithSources(input: ConfigInput): LoadedConfig {
   const inForce = { ...config, tls: effectiveTls(config.tls) };
   return { config: deepFreeze(inForce), sources: new Map([...given].map(([name, { source }]) => [name, source])) };
 }
+
+const NO_INCLUDES: Includes = { files: [], directories: [] };
 
 /** Lowest precedence first, so that a later layer replaces an earlier one. */
 function readLayers({ flags = {}, env = process.env, file = null, nginx }: ConfigInput): Layer[] {
@@ -102,6 +105,7 @@ function assemble(
   const settings = values as unknown as Config;
   const whole: Config = {
     ...settings,
+    includes: NO_INCLUDES,
     file: file === null ? null : resolve(file),
     clientCert: { ...settings.clientCert, ...effectiveCas(settings.clientCert.ca as unknown as CaSource[]) },
     upstream: { ...settings.upstream, address: parseUpstream(settings.upstream.url) },

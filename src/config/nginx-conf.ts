@@ -5,6 +5,7 @@ import type { ReportEntry } from '../nginx/ledger.js';
 import { parseConf } from '../nginx/syntax.js';
 import { NginxSyntaxError } from '../nginx/tokens.js';
 import { translate, type Translation } from '../nginx/translate.js';
+import type { Includes } from './config.js';
 import { glob } from './glob.js';
 import { SETTINGS } from './schema.js';
 import type { Given, Layer } from './sources.js';
@@ -20,16 +21,31 @@ export interface NginxInput {
   readonly force: boolean;
 }
 
+/** A translation, and what it was read from. */
+export interface Imported extends Translation {
+  readonly includes: Includes;
+}
+
 /** @throws ConfigError when it cannot be read, or nginx would not take it */
-export function importNginx({ file, prefix }: Pick<NginxInput, 'file' | 'prefix'>): Translation {
+export function importNginx({ file, prefix }: Pick<NginxInput, 'file' | 'prefix'>): Imported {
   const path = resolve(file);
+  const files = new Set<string>();
+  const directories = new Set<string>();
   try {
-    const tree = parseConf(path, { read: readConf, list: glob });
-    return translate(tree, {
+    const tree = parseConf(path, {
+      read: (name) => {
+        files.add(name);
+        return readFileSync(name, 'utf8');
+      },
+      list: (pattern) => glob(pattern, (directory) => directories.add(directory)),
+    });
+    const translation = translate(tree, {
       file: path,
       prefix: prefix === null ? usualPrefix(path) : resolve(prefix),
       available: (setting) => SETTINGS.get(setting)?.format !== 'unavailable',
     });
+    files.delete(path);
+    return { ...translation, includes: { files: [...files], directories: [...directories] } };
   } catch (error) {
     if (error instanceof NginxSyntaxError) throw new ConfigError([error.message]);
     if ((error as NodeJS.ErrnoException).code === undefined) throw error;
@@ -39,13 +55,13 @@ export function importNginx({ file, prefix }: Pick<NginxInput, 'file' | 'prefix'
 
 /** The settings of an nginx configuration as a layer; what guards access and is not carried is a problem of it. */
 export function nginxLayer(input: NginxInput): Layer {
-  const { settings, report, missing } = importNginx(input);
+  const { settings, report, missing, includes } = importNginx(input);
   const given = new Map<string, Given>();
   for (const [name, { value, file, line }] of settings) {
     given.set(name, { raw: value, source: `${file} line ${line}`, base: dirname(file) });
   }
   const guards = input.force ? [] : report.filter(({ isGuard }) => isGuard).map(guardProblem);
-  return { given, problems: [...guards, ...missing.map((what) => `${input.file}: ${what}`)], isWhole: true };
+  return { given, problems: [...guards, ...missing.map((what) => `${input.file}: ${what}`)], isWhole: true, includes };
 }
 
 function guardProblem({ file, line, directive, text }: ReportEntry): string {
@@ -56,8 +72,4 @@ function guardProblem({ file, line, directive, text }: ReportEntry): string {
 function usualPrefix(file: string): string {
   const directory = dirname(file);
   return basename(directory) === 'conf' ? dirname(directory) : directory;
-}
-
-function readConf(path: string): string {
-  return readFileSync(path, 'utf8');
 }

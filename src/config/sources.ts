@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
+import type { Includes } from './config.js';
 import { FORMATS } from './formats.js';
 import type { Format } from './formats.js';
 import { SECTIONS, SETTINGS, environmentName } from './schema.js';
@@ -21,6 +22,8 @@ export interface Layer {
   readonly problems: readonly string[];
   /** False when a part of it could not be read: settings that seem to be missing may be there. */
   readonly isWhole: boolean;
+  /** What the file includes. */
+  readonly includes?: Includes;
 }
 
 export type Environment = Readonly<Record<string, string | undefined>>;

@@ -120,7 +120,7 @@ export class Reloader {
   /** @returns milliseconds to the next look */
   private async glance(): Promise<number> {
     const { interval } = this.parts;
-    const found = fingerprint(watched(this.current.config));
+    const found = look(this.current.config);
     const settle = Math.min(interval, SETTLE);
     if (found === this.seen) return interval;
     const moving = found !== this.candidate;
@@ -137,14 +137,14 @@ export class Reloader {
 
   private async attempt(): Promise<ReloadOutcome> {
     const at = Date.now();
-    const before = fingerprint(watched(this.current.config));
+    const before = look(this.current.config);
     const reading = await this.tryRead();
     if (reading instanceof ConfigError) return { at, result: 'refused', message: reading.problems.join('; ') };
-    if (fingerprint(watched(this.current.config)) !== before) {
+    if (look(this.current.config) !== before) {
       return { at, result: 'refused', message: 'the files changed while they were read' };
     }
     const { config, digest } = reading;
-    this.seen = fingerprint(watched(config));
+    this.seen = look(config);
     if (digest === this.current.digest) return { at, result: 'unchanged', message: 'nothing has changed' };
     await reading.apply();
     this.current = { config, digest };
@@ -167,7 +167,12 @@ export class Reloader {
   }
 }
 
-/** Every file that the settings name, and the settings file itself. */
+/** A text that changes whenever something does that settings and credentials are read from. */
+function look(config: Config): string {
+  return fingerprint(watched(config), config.includes.directories);
+}
+
+/** Every file that the settings name, and the settings file itself with all that it includes. */
 function watched(config: Config): string[] {
   const { tls, clientCert } = config;
   const pairs = [tls, ...tls.certificates].flatMap(({ cert, key, keyPassphraseFile }) => [
@@ -175,7 +180,7 @@ function watched(config: Config): string[] {
     key,
     keyPassphraseFile,
   ]);
-  const single = [config.file, ...pairs].filter((path) => path !== null);
+  const single = [config.file, ...config.includes.files, ...pairs].filter((path) => path !== null);
   return [...single, ...tls.sessions.ticketKeys, ...clientCert.ca, ...clientCert.crl];
 }
 

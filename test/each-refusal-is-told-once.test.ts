@@ -126,7 +126,7 @@ describe('a refused request is one record, one count and one entry', () => {
   it.each<[string, CallOptions]>([
     ['not_allowed', { path: '/elsewhere' }],
     ['misdirected', { path: '/im/', headers: { host: 'other.example' } }],
-    ['body_too_large', { path: '/im/', body: 'more than ten bytes' }],
+    ['body_too_large', { path: '/im/callback', body: 'more than ten bytes' }],
   ])('%s', async (code, options) => {
     expect(await told(code, () => call(sidecar, options))).toEqual(toldOnce(code, 'request'));
   });

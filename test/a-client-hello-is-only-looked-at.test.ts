@@ -43,6 +43,10 @@ function hello(extensions: Buffer | null, sessionId = Buffer.alloc(0)): Buffer {
   return record(message);
 }
 
+/** A list of server names, and one of its entries. */
+const names = (...entries: Buffer[]): Buffer => extension(0, vector16(Buffer.concat(entries)));
+const entry = (name: string, type = 0): Buffer => Buffer.concat([Buffer.from([type]), vector16(Buffer.from(name))]);
+
 const record = (message: Buffer): Buffer => Buffer.concat([Buffer.from([22, 3, 1]), vector16(message)]);
 
 const TICKET = Buffer.alloc(200, 5);
@@ -51,7 +55,8 @@ const VERSIONS = extension(43, Buffer.from([2, 3, 4]));
 describe('a hello', () => {
   it.each([
     ['without extensions', hello(null), { tickets: [], withoutTickets: true }],
-    ['with a session id', hello(extension(0, TICKET), Buffer.alloc(32, 1)), { tickets: [], withoutTickets: true }],
+    ['with a session id', hello(extension(1, TICKET), Buffer.alloc(32, 1)), { tickets: [], withoutTickets: true }],
+    ['with a name', hello(names(entry('A.test'))), { serverName: 'A.test', tickets: [], withoutTickets: true }],
     ['that would like a ticket', hello(extension(35, Buffer.alloc(0))), { tickets: [], withoutTickets: false }],
     ['with a ticket', hello(extension(35, TICKET)), { tickets: [TICKET], withoutTickets: false }],
     ['of TLS 1.3', hello(VERSIONS), { tickets: [], withoutTickets: false }],
@@ -60,7 +65,8 @@ describe('a hello', () => {
       hello(Buffer.concat([VERSIONS, extension(41, vector16(Buffer.concat([identity(TICKET), identity(VERSIONS)])))])),
       { tickets: [TICKET, VERSIONS], withoutTickets: false },
     ],
-  ])('%s is understood', (_what, bytes, expected) => {
+  ])('%s is understood', (_what, bytes, found) => {
+    const expected = { serverName: null, ...found };
     expect(readClientHello(bytes)).toEqual(expected);
     expect(readClientHello(Buffer.concat([bytes, Buffer.from('more')]))).toEqual(expected);
     for (let length = 0; length < bytes.length; length += 1) {
@@ -78,6 +84,16 @@ describe('a hello', () => {
     ['a message in two records', record(hello(null).subarray(5, 20))],
     ['an extension that is longer than all of them', hello(Buffer.from([0, 35, 0, 9, 1]))],
     ['an extension that is there twice', hello(Buffer.concat([extension(35, TICKET), extension(35, VERSIONS)]))],
+    ['no name in its list', hello(names())],
+    ['an empty name', hello(names(entry('')))],
+    ['two names', hello(names(entry('a.test'), entry('b.test')))],
+    ['a name of another kind', hello(names(entry('a.test', 1)))],
+    ['a name that is too long', hello(names(entry('a'.repeat(256))))],
+    ['a name with a NUL', hello(names(entry('a.test\0.b.test')))],
+    ['a name with a line end', hello(names(entry('a.test\r\n')))],
+    ['a name that is not ASCII', hello(names(entry('ä.test')))],
+    ['a name longer than its list', hello(extension(0, vector16(Buffer.from([0, 0, 9, 97]))))],
+    ['something behind the list of names', hello(extension(0, Buffer.concat([vector16(entry('a.test')), TICKET])))],
     ['an identity without its age', hello(extension(41, vector16(vector16(TICKET))))],
   ])('there is nothing to learn from %s', (_what, bytes) => {
     expect(readClientHello(bytes)).toBeNull();

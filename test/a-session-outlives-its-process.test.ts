@@ -119,6 +119,9 @@ describe.each(['TLSv1.2', 'TLSv1.3'] as const)('with %s', (version) => {
       await replica([shared], { settings: { 'clientCert.depth': '0' } }),
       await replica([shared], { settings: { 'clientCert.purpose': 'any' } }),
       await replica([shared], { settings: { 'tls.securityLevel': '1' } }),
+      // A session keeps the cipher that it began with, even one that a replica would not begin with.
+      await replica([shared], { settings: { 'tls.ciphers': 'ECDHE+CHACHA20' } }),
+      await replica([shared], { settings: { 'tls.curves': 'P-256' } }),
       await replica([shared], { files: { 'clientCert.crl': pki.ca.crl() } }),
     ];
     for (const other of others) {

@@ -3,6 +3,7 @@ import { startApplication, type Application } from './support/application.js';
 import { openRaw } from './support/caller.js';
 import { makePki } from './support/pki.js';
 import { startSidecar, type Sidecar } from './support/sidecar.js';
+import { visit } from './support/visit.js';
 
 const pki = makePki();
 let application: Application;
@@ -72,6 +73,17 @@ describe('with listen.serverNames', () => {
     expect(await ask(named, asked)).toBe(421);
     expect(named.requests().at(-1)).toMatchObject({ status: 421, code: 'misdirected', detail, outcome: 'refused' });
     expect(await misdirected()).toBe(counted + 1);
+    expect(application.seen.length).toBe(before);
+  });
+
+  it.each(['TLSv1.2', 'TLSv1.3'] as const)('the name of a resumed session counts as well (%s)', async (version) => {
+    const tls = { servername: 'localhost', rejectUnauthorized: false };
+    const { session } = await visit(named, { version, tls });
+    expect(await visit(named, { version, tls, session })).toMatchObject({ status: 200, reused: true });
+    // It asks for Host localhost.
+    const other = { ...tls, servername: 'im.example' };
+    const before = application.seen.length;
+    expect(await visit(named, { version, tls: other, session })).toMatchObject({ status: 421 });
     expect(application.seen.length).toBe(before);
   });
 

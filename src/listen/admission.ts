@@ -5,7 +5,7 @@ import type { ConnectionReason } from '../errors.js';
 import type { PeerCertificate, PeerIdentity } from '../identify/peer-identity.js';
 import type { Endpoint } from '../identify/proxy-header.js';
 import type { Observer } from '../observe/observer.js';
-import { peekClientHello } from './client-hello.js';
+import { peekClientHello, type ClientHello } from './client-hello.js';
 import { httpsLocation, sniff } from './plain-http.js';
 import { readProxyHeader } from './read-proxy-header.js';
 import type { Beginning, Resumption } from './resumption.js';
@@ -68,6 +68,8 @@ export class Admission {
   private readonly timer: NodeJS.Timeout;
   /** Read at once: a caller who has left has no address any more. Of a balancer's connection, its caller in the end. */
   private peer: Endpoint;
+  /** The name in the hello; null where that was not looked at. */
+  private askedName: string | null = null;
   /** What has to be complete before the deadline. */
   private awaited = 'handshake';
 
@@ -136,7 +138,12 @@ export class Admission {
   private handshake(): void {
     const { resumption } = this.trust;
     if (resumption === null) this.startTls();
-    else peekClientHello(this.raw, (hello) => this.startTls(resumption.beginning(hello)));
+    else peekClientHello(this.raw, (hello) => this.onHello(hello, resumption));
+  }
+
+  private onHello(hello: ClientHello | null, resumption: Resumption): void {
+    this.askedName = hello?.serverName ?? null;
+    this.startTls(resumption.beginning(hello));
   }
 
   private startTls(beginning?: Beginning): void {
@@ -195,7 +202,8 @@ export class Admission {
 
   private decide(socket: TLSSocket): void {
     const peer = this.early ?? readPeer(socket);
-    const verdict = judge({ peer, tls: tlsFacts(socket), now: Date.now() }, this.trust.policy);
+    const tls = tlsFacts(socket, this.askedName);
+    const verdict = judge({ peer, tls, now: Date.now() }, this.trust.policy);
     if (!verdict.admitted) {
       const { reason, detail } = verdict.refusal;
       return this.turnAway(socket, { reason, detail, certificate: verdict.certificate });
@@ -242,7 +250,7 @@ export class Admission {
       remoteAddress: this.peer.address,
       remotePort: this.peer.port,
       tlsVersion: this.secure && socket !== null ? socket.getProtocol() : null,
-      serverName: socket === null ? null : serverNameOf(socket),
+      serverName: serverNameOf(socket, this.askedName),
       certificate,
     });
   }
@@ -258,18 +266,20 @@ function describe(error: Error & { reason?: string }): string {
   return error.reason ?? error.message;
 }
 
-function tlsFacts(socket: TLSSocket): PeerIdentity['tls'] {
+function tlsFacts(socket: TLSSocket, askedName: string | null): PeerIdentity['tls'] {
   return {
     version: socket.getProtocol() ?? 'unknown',
     cipher: socket.getCipher().name,
-    serverName: serverNameOf(socket),
+    serverName: serverNameOf(socket, askedName),
     sessionReused: socket.isSessionReused(),
   };
 }
 
-function serverNameOf(socket: TLSSocket): string | null {
-  const { servername } = socket as TLSSocket & { servername?: string | false };
-  return typeof servername === 'string' && servername !== '' ? servername.toLowerCase() : null;
+/** Up to TLS 1.2 Node knows no name for a session that it resumes; then it is the one that was asked for. */
+function serverNameOf(socket: TLSSocket | null, askedName: string | null): string | null {
+  const { servername } = (socket ?? {}) as { servername?: string | false };
+  const name = typeof servername === 'string' && servername !== '' ? servername : askedName;
+  return name?.toLowerCase() ?? null;
 }
 
 /** An IPv4 caller on a dual-stack listener shows as `::ffff:192.0.2.1`; nobody wants to match or log that. */

@@ -4,6 +4,8 @@ import type { Socket } from 'node:net';
 export interface ClientHello {
   /** Tickets that the caller would resume a session with: one up to TLS 1.2 (RFC 5077), some in TLS 1.3 (RFC 8446 §4.2.11). */
   readonly tickets: readonly Buffer[];
+  /** The name that the caller asks for, as it wrote it; null for none. */
+  readonly serverName: string | null;
   /** Whether the caller knows no tickets, so that a session of it can be found by its id alone. */
   readonly withoutTickets: boolean;
 }
@@ -17,6 +19,7 @@ const LONGEST_RECORD = 16_384;
 const CLIENT_HELLO = 1;
 const VERSION_AND_RANDOM = 34;
 
+const SERVER_NAME = 0;
 const SESSION_TICKET = 35;
 const PRE_SHARED_KEY = 41;
 const SUPPORTED_VERSIONS = 43;
@@ -24,8 +27,9 @@ const SUPPORTED_VERSIONS = 43;
 /**
  * Reads the ClientHello at the start of a connection.
  *
- * What is found here admits nobody. It decides only whether a session may be resumed, so whatever is not plain (a hello
- * in several records, a malformed one) gives null, and its caller a full handshake from OpenSSL, or OpenSSL's refusal.
+ * What is found here admits nobody. It decides only whether a session may be resumed, and under which name, so whatever is
+ * not plain (a hello in several records, a malformed one) gives null, and its caller a full handshake from OpenSSL, or
+ * OpenSSL's refusal.
  * @returns null when there is nothing to learn, `incomplete` when more bytes may change that
  */
 export function readClientHello(bytes: Buffer): ClientHello | 'incomplete' | null {
@@ -83,10 +87,14 @@ function parse(record: Buffer): ClientHello | null {
   return describe(extensions);
 }
 
-function describe(extensions: ReadonlyMap<number, Buffer>): ClientHello {
+function describe(extensions: ReadonlyMap<number, Buffer>): ClientHello | null {
   const ticket = extensions.get(SESSION_TICKET);
   const identities = extensions.get(PRE_SHARED_KEY);
+  const names = extensions.get(SERVER_NAME);
+  const serverName = names === undefined ? null : readServerName(names);
+  if (serverName === undefined) return null;
   return {
+    serverName,
     tickets: [
       // Empty: no ticket yet, but one would be welcome.
       ...(ticket === undefined || ticket.length === 0 ? [] : [ticket]),
@@ -94,6 +102,18 @@ function describe(extensions: ReadonlyMap<number, Buffer>): ClientHello {
     ],
     withoutTickets: ticket === undefined && !extensions.has(SUPPORTED_VERSIONS),
   };
+}
+
+const HOST_NAME = 0;
+const PLAIN_NAME = /^[!-~]{1,255}$/;
+
+/** RFC 6066 §3. OpenSSL takes one name and no more. @returns undefined when that is not what is there */
+function readServerName(extension: Buffer): string | undefined {
+  const whole = new Reader(extension);
+  const list = new Reader(whole.vector(2));
+  const type = list.number(1);
+  const name = list.vector(2).toString('latin1');
+  return type === HOST_NAME && list.isAtEnd && whole.isAtEnd && PLAIN_NAME.test(name) ? name : undefined;
 }
 
 /** RFC 8446 §4.2.11: each identity is followed by its obfuscated age; the binders after them are none of our business. */

@@ -1,9 +1,10 @@
 import { X509Certificate } from 'node:crypto';
 import { EventEmitter } from 'node:events';
 import type { SessionFacts } from '../trust/session-tickets.js';
-import { pathToAnchor } from './chain.js';
+import { isPathValid, pathToAnchor } from './chain.js';
 import type { ClientHello } from './client-hello.js';
 import type { Policy } from './verdict.js';
+import { INVALID_PURPOSE, ISSUER_ERRORS } from './verify-errors.js';
 
 /** What opens tickets and reads sessions. */
 export interface SessionReader {
@@ -25,6 +26,9 @@ export interface Beginning {
  * handshake. A session brings the leaf alone, so where it began under an intermediate that this process has never been
  * shown, it could only be refused, and a full handshake costs the caller nothing but time. It may have begun in another
  * worker or replica, before a restart, or too long ago.
+ *
+ * The same holds for whatever else would be refused. A caller that has renewed its certificate and still offers its
+ * session would be taken for what it was, and get with the refusal a new ticket for the next one.
  *
  * Who gets in is decided later, by the verdict, whatever is decided here.
  */
@@ -61,28 +65,35 @@ export class Resumption {
   private isResumable(facts: () => SessionFacts | null): boolean {
     try {
       const found = facts();
-      return found === null || this.isFollowable(found);
+      return found === null || this.isPromising(found);
     } catch {
       // What we stumble over is not resumed.
       return false;
     }
   }
 
-  private isFollowable({ leaf, verified }: SessionFacts): boolean {
-    const { modes, purpose, knownPaths, anchors } = this.policy;
-    if (leaf === null) return true;
-    // Judged by OpenSSL's complaint alone, unless that may be forgiven.
-    if (modes.has('optional-no-ca') && !verified && purpose !== 'any') return true;
+  /** Whether the verdict could be a good one. */
+  private isPromising({ leaf, complaint }: SessionFacts): boolean {
+    const { modes, purpose } = this.policy;
+    if (leaf === null) return modes.size > 1 || !modes.has('required');
+    if (complaint === 0) return this.isFollowable(leaf);
+    if (complaint === INVALID_PURPOSE && purpose === 'any') return this.isFollowable(leaf);
+    return ISSUER_ERRORS.has(complaint) && modes.has('optional-no-ca');
+  }
+
+  private isFollowable(leaf: Buffer): boolean {
+    const { knownPaths, anchors } = this.policy;
+    const now = Date.now();
     const certificate = new X509Certificate(leaf);
-    if (knownPaths.recall(certificate) !== null) return true;
-    return pathToAnchor(certificate, { presented: [], anchors, now: Date.now() }) !== null;
+    const path = knownPaths.recall(certificate) ?? pathToAnchor(certificate, { presented: [], anchors, now });
+    return path !== null && isPathValid([certificate, ...path], now);
   }
 
   /** Anybody can make us keep a session before the verdict; only callers whom OpenSSL has verified take up room. */
   private isWorthKeeping(session: Buffer): boolean {
     try {
-      const { leaf, verified } = this.reader.read(session);
-      return leaf !== null && verified;
+      const { leaf, complaint } = this.reader.read(session);
+      return leaf !== null && complaint === 0;
     } catch {
       return false;
     }

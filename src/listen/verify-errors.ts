@@ -48,6 +48,12 @@ const OPTIONAL_NO_CA: ReadonlySet<string> = new Set([
   'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
 ]);
 
+/** The same by OpenSSL's numbers (x509_vfy.h), as a session keeps them. */
+export const ISSUER_ERRORS: ReadonlySet<number> = new Set([18, 19, 20, 21, 27]);
+
+/** OpenSSL's number for a certificate that is for another purpose. */
+export const INVALID_PURPOSE = 26;
+
 /** Whether `verify: optional-no-ca` passes this error. */
 export function isIssuerError(code: string): boolean {
   return OPTIONAL_NO_CA.has(code);

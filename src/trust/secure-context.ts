@@ -105,9 +105,11 @@ export function trustDigest(config: Config, { cas, crls }: Credentials): string 
     depth,
     purpose,
     crlExpired,
-    // A session keeps what was weak about its handshake.
+    // A session keeps what was weak about its handshake, and OpenSSL resumes it with a cipher that has been taken off the list.
     securityLevel: tls.securityLevel,
     minVersion: tls.minVersion,
+    ciphers: tls.ciphers,
+    curves: tls.curves,
     cas: cas.map(({ pem }) => pem),
     crls: crls.map(({ pem }) => pem),
   };

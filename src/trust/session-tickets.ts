@@ -1,13 +1,13 @@
 import { createDecipheriv, createHmac, hkdfSync, randomBytes, timingSafeEqual } from 'node:crypto';
 import type { SecureContext } from 'node:tls';
-import { expectTag, readDer } from '../identify/der.js';
+import { expectTag, readDer, type DerElement } from '../identify/der.js';
 
 /** What a session says about the handshake that began it. */
 export interface SessionFacts {
   /** DER of the caller's certificate; null when it showed none. */
   readonly leaf: Buffer | null;
-  /** Whether OpenSSL had no complaint about it. */
-  readonly verified: boolean;
+  /** OpenSSL's number for its complaint about it (x509_vfy.h); 0 for none. */
+  readonly complaint: number;
 }
 
 /** One key in the form that Node's callback wants. */
@@ -116,6 +116,7 @@ function deriveKey(secret: Buffer, digest: string): TicketKey {
   };
 }
 
+const INTEGER = 0x02;
 const SEQUENCE = 0x30;
 const PEER_CERTIFICATE = 0xa3;
 const VERIFY_RESULT = 0xa5;
@@ -128,9 +129,14 @@ const VERIFY_RESULT = 0xa5;
 export function readSession(session: Uint8Array): SessionFacts {
   const fields = expectTag(readDer(session), SEQUENCE).children;
   const leaf = fields.find(({ tag }) => tag === PEER_CERTIFICATE);
+  const complaint = fields.find(({ tag }) => tag === VERIFY_RESULT);
   return {
     leaf: leaf === undefined ? null : Buffer.from(leaf.content),
     // X509_V_OK is the default, which DER leaves out.
-    verified: !fields.some(({ tag }) => tag === VERIFY_RESULT),
+    complaint: complaint === undefined ? 0 : numberOf(complaint),
   };
+}
+
+function numberOf({ children }: DerElement): number {
+  return parseInt(Buffer.from(expectTag(children[0], INTEGER).content).toString('hex'), 16);
 }

@@ -4,11 +4,12 @@ import type { AddressInfo } from 'node:net';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { describeStatus, describeTrust, type TrustDescription } from './admin/status.js';
 import { compileAllowList } from './admit/authorize.js';
-import { compileRoutes } from './admit/routes.js';
+import { compileRoutes, compileRouting } from './admit/routes.js';
 import type { ScreenRules } from './admit/screen.js';
 import { asksNobody, modesOf, type Terms } from './admit/standing.js';
 import type { Config, Route } from './config/config.js';
 import { configFor } from './config/routes.js';
+import { isSameProgram } from './forward/address.js';
 import { Applications, type Application } from './forward/applications.js';
 import type { Trust } from './listen/admission.js';
 import { Entrance } from './listen/entrance.js';
@@ -213,6 +214,7 @@ export function createTrust(
     resumption: reader === null ? null : new Resumption(reader, policy, memory.sessions),
     policy,
     terms: [config, ...config.routes].map(termsOf),
+    routing: compileRouting(config.routes),
   };
 }
 
@@ -305,6 +307,7 @@ function wayTo({ upstream, tunnel }: Application, config: Config, route: Route |
     rewriteTarget: createTargetRewriter(route),
     ...createRewriters(config),
     bodyLimits: { maxBody: config.limits.body, idleTimeout: config.limits.bodyIdleTimeout },
+    ownHeaders: reservedNames(config.forwarded.headers),
     upstream,
     tunnel,
   };
@@ -315,7 +318,7 @@ export function createRewriters(config: Config): Pick<Way, 'rewriteHeaders' | 'r
   const { headers, forwarded, identity, routes, upstream } = config;
   // An application may look for a header that one route adds under the paths of another as well.
   const added = routes
-    .filter((route) => route.upstream.url === upstream.url)
+    .filter((route) => isSameProgram(route.upstream.address, upstream.address))
     .flatMap((route) => Object.entries(route.forwarded.headers).filter(([, fact]) => fact !== 'none'));
   const rewriteRules: RewriteRules = {
     customNames: reservedNames({ ...identity.headers, ...forwarded.headers, ...Object.fromEntries(added) }),

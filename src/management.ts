@@ -138,8 +138,7 @@ export class Management {
     const fresh = readConfig?.() ?? initial;
     this.noteRestart(fresh);
     const log = { ...initial.log, level: fresh.log.level };
-    const routes = initial.routes.map((route) => reloaded(route, fresh));
-    const { includes, tls, clientCert } = fresh;
+    const { includes, tls, clientCert, routes } = fresh;
     const reading = await managed.read({ ...initial, includes, tls, clientCert, log, routes });
     return { ...reading, apply: () => this.apply(reading) };
   }
@@ -150,7 +149,10 @@ export class Management {
     this.inForce = config;
     this.log.level = config.log.level;
     this.warnOfLoosening(before, config);
-    config.routes.forEach((route, index) => this.warnOfLoosening(before.routes[index] ?? before, route, route.name));
+    for (const route of config.routes) {
+      const same = before.routes.find(({ name }) => name === route.name);
+      this.warnOfLoosening(same ?? before, route, route.name);
+    }
   }
 
   /** Says, once for each new state, which changed settings wait for a restart. */
@@ -258,15 +260,6 @@ export class Management {
 }
 
 type Guarded = Pick<Config, 'clientCert'>;
-
-/**
- * A route with what it asks of callers today; all else waits for a restart. One that is not there any more asks what the
- * settings ask: that is where its paths will go.
- */
-function reloaded(route: Route, fresh: Config): Route {
-  const { clientCert } = fresh.routes.find(({ name }) => name === route.name) ?? fresh;
-  return { ...route, clientCert };
-}
 
 /** Everything about routes but what they ask of callers. */
 function shapeOf(routes: readonly Route[]): string {

@@ -12,6 +12,7 @@ import { statusOf, unparsedRefusal } from './respond/refuse.js';
 import { Relay, type Outgoing, type RelayOptions } from './respond/relay.js';
 import { pairsOf } from './rewrite/flat-headers.js';
 import type { RewriteInput } from './rewrite/request-headers.js';
+import { withoutHeaders } from './rewrite/flat-headers.js';
 import { rewriteResponseHeaders } from './rewrite/response-headers.js';
 
 /** How a request ended, for its record. */
@@ -86,12 +87,22 @@ export class Passage implements RelayOptions, TunnelObserver {
     return relay;
   }
 
-  /** @param permit whose identity the application is told: under a route that asks nobody it is nobody's */
-  rewriteInput({ connectionTokens, host }: ScreenedRequest, { identity }: Permit): RewriteInput {
+  /**
+   * @param permit whose identity the application is told: under a route that asks nobody it is nobody's
+   * @param others that the request may be read to take: no header of theirs is the caller's to send
+   */
+  rewriteInput(
+    { connectionTokens, host }: ScreenedRequest,
+    { identity }: Permit,
+    others: readonly Pick<Way, 'ownHeaders'>[],
+  ): RewriteInput {
     const { connection, source } = this.call;
     const isKnown = identity === connection.identity;
     return {
-      rawHeaders: this.head.rawHeaders,
+      rawHeaders: withoutHeaders(
+        this.head.rawHeaders,
+        others.map(({ ownHeaders }) => ownHeaders),
+      ),
       connectionTokens,
       host,
       requestId: this.requestId,

@@ -1,6 +1,6 @@
 import type { Duplex, Readable } from 'node:stream';
 import { Permit } from './admit/authorize.js';
-import type { Choose } from './admit/routes.js';
+import { heldBy, type Choice, type Choose, type Routing } from './admit/routes.js';
 import { oversized, screen, type Problem, type ScreenedRequest, type ScreenRules } from './admit/screen.js';
 import { admitUnder, type Standing } from './admit/standing.js';
 import type { RequestCode } from './errors.js';
@@ -17,6 +17,7 @@ import type { RewriteInput } from './rewrite/request-headers.js';
 /** The stages, built by the composition root. */
 export interface ProxyStages {
   readonly screenRules: ScreenRules;
+  /** Where a request goes. Who may ask is for the routes of the settings in force, which each call brings along. */
   readonly choose: Choose;
   /** By the number of the route, the default first. */
   readonly ways: readonly [Way, ...Way[]];
@@ -34,6 +35,8 @@ export interface Way {
   readonly upstream: Upstream;
   readonly tunnel: Tunnel;
   readonly bodyLimits: BodyLimits;
+  /** Folded names of the headers that it sets, or takes away from callers. */
+  readonly ownHeaders: ReadonlySet<string>;
 }
 
 /** What is read of a request: Node's IncomingMessage, or one stream of HTTP/2. */
@@ -55,6 +58,8 @@ export interface Call {
   readonly connection: Connection;
   /** Where this connection's caller stands under each route, the default first. */
   readonly standings: readonly Standing[];
+  /** By the same routes. */
+  readonly routing: Routing;
   readonly source: ForwardedSource;
   readonly request: Incoming;
   /** The bytes of its body. */
@@ -108,6 +113,7 @@ interface Admitted {
   readonly permit: Permit;
   readonly way: Way;
   readonly screened: ScreenedRequest;
+  readonly bodyLimits: BodyLimits;
   /** As the application will see them. */
   readonly headers: string[];
 }
@@ -117,14 +123,44 @@ function admit(call: Call, passage: Passage, stages: ProxyStages): Admitted | Pr
   if (call.refusal !== null) return { ok: false, ...call.refusal };
   const screened = screen(passage.head, stages.screenRules, call.connection.identity.tls.serverName);
   if (!screened.ok) return screened;
-  const choice = stages.choose(screened.host, screened.target);
-  const way = stages.ways[choice.route] ?? stages.ways[0];
+  const { way, others } = waysOf(stages.choose(screened.host, screened.target), stages);
   passage.accept(screened, way);
-  const permit = admitUnder(choice, call.standings, passage.asked(screened));
+  const permit = permitFor(call, way, screened, passage);
   if (!(permit instanceof Permit)) return permit;
-  const problem = oversized(screened, way.bodyLimits.maxBody);
+  const bodyLimits = strictest(way, others);
+  const problem = oversized(screened, bodyLimits.maxBody);
   if (problem !== null) return problem;
-  return { ok: true, permit, way, screened, headers: way.rewriteHeaders(passage.rewriteInput(screened, permit)) };
+  const headers = way.rewriteHeaders(passage.rewriteInput(screened, permit, others));
+  return { ok: true, permit, way, screened, bodyLimits, headers };
+}
+
+/** The way of a request, and those that it may be read to take: what these keep from an application is kept from it. */
+function waysOf(
+  { route, held }: Choice,
+  { ways }: ProxyStages,
+): { readonly way: Way; readonly others: readonly Way[] } {
+  const way = ways[route] ?? ways[0];
+  if (held.length === 1) return { way, others: NO_WAYS };
+  return { way, others: held.flatMap((number) => (number === route ? [] : (ways[number] ?? []))) };
+}
+
+const NO_WAYS: readonly Way[] = [];
+
+/**
+ * Since the start routes may have come, gone or moved. Who may ask is decided by those of today, and where they lead a
+ * request another way than it goes, by what holds today for that way as well.
+ */
+function permitFor(call: Call, way: Way, screened: ScreenedRequest, passage: Passage): Permit | Problem {
+  const { routing } = call;
+  const choice = heldBy(routing.choose(screened.host, screened.target), routing.numberOf(way.name));
+  return admitUnder(choice, call.standings, passage.asked(screened), way.upstream.isAnswer);
+}
+
+function strictest(way: Way, others: readonly Way[]): BodyLimits {
+  const limited = [way, ...others].map(({ bodyLimits }) => bodyLimits.maxBody).filter((maxBody) => maxBody > 0);
+  return others.length === 0
+    ? way.bodyLimits
+    : { ...way.bodyLimits, maxBody: limited.length === 0 ? 0 : Math.min(...limited) };
 }
 
 interface Exchanging {
@@ -134,8 +170,8 @@ interface Exchanging {
 }
 
 /** Sends an admitted request to the application and lets the relay answer the caller. */
-function forward({ call, passage, relay }: Exchanging, { permit, way, screened, headers }: Admitted): void {
-  takeBody(call.body, screened, way.bodyLimits, (body) => {
+function forward({ call, passage, relay }: Exchanging, { permit, way, screened, bodyLimits, headers }: Admitted): void {
+  takeBody(call.body, screened, bodyLimits, (body) => {
     // Its body may have proved unreadable already, in the packet of its head.
     if (passage.isOver || relay.outcome === 'refused') return;
     const request = passage.forwardRequest(screened, headers, body);

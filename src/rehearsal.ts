@@ -272,7 +272,8 @@ interface Matter {
 function requestObjection({ asked, choice, standings, rules, now }: Matter): Objection | null {
   if (asked === null) return standingObjection(standings[choice.route]);
   if (!asked.ok) return atRequest(asked.code, asked.detail);
-  const permit = admitUnder(choice, standings, { method: asked.method, target: asked.target, now });
+  // The request goes where the route leads: nothing has been reloaded here.
+  const permit = admitUnder(choice, standings, { method: asked.method, target: asked.target, now }, true);
   if (permit instanceof Permit) return null;
   const who = rules.filter(({ failing }) => !failing.some(isAboutCaller)).map(({ number }) => number);
   if (permit.code === 'expired') return atRequest('expired', 'certificate has expired');

@@ -141,6 +141,49 @@ describe('whoever satisfies every route', () => {
   );
 });
 
+it('another spelling gets no larger body through, and no header that its route keeps out or sets', async () => {
+  const strict = await startSidecar({
+    pki,
+    upstream: application.url,
+    yaml: `routes:
+  - {path: /api/*, body: 1KiB, headers: {X-Internal: none}}
+  - {path: /role, headers: {X-Role: "text:admin"}, upstream: "${application.url.replace('127.0.0.1', 'localhost')}"}`,
+  });
+  const ends = 'Host: localhost\r\nConnection: close\r\n';
+  const send = async (target: string, more: string): Promise<string> => {
+    const caller = await openRaw(strict, {});
+    caller.socket.write(`POST ${target} HTTP/1.1\r\n${ends}${more}`);
+    return (await caller.closed()).slice(9, 12);
+  };
+  const seenNames = () => application.seen.at(-1)?.rawHeaders.map((text) => text.toLowerCase()) ?? [];
+  try {
+    for (const target of ['/api/x', '/API/x', '//api/x', '/%61pi/x', '/x/../api/x']) {
+      const body = 'a'.repeat(2000);
+      expect(await send(target, `Content-Length: 2000\r\n\r\n${body}`)).toBe('413');
+      expect(await send(target, `Transfer-Encoding: chunked\r\n\r\n7d0\r\n${body}\r\n0\r\n\r\n`)).toBe('413');
+      expect(await send(target, 'X-Internal: yes\r\nContent-Length: 0\r\n\r\n')).toBe('200');
+      expect(seenNames()).not.toContain('x-internal');
+    }
+    expect(await send('/other', 'X-Internal: yes\r\nX-Role: admin\r\nContent-Length: 0\r\n\r\n')).toBe('200');
+    expect(seenNames()).toContain('x-internal');
+    // The same application by another name of this machine.
+    expect(seenNames()).not.toContain('x-role');
+  } finally {
+    await strict.stop();
+  }
+});
+
+it('a path is held to each reading, not only to that of an application careless in every way', () => {
+  const choose = compileRoutes([
+    { path: '/admin/login', hosts: [] },
+    { path: '/admin/*', hosts: [] },
+  ]);
+  for (const path of ['/ADMIN/LOGIN/', '/%41dmin/login/', '/Admin/login.', '/admin/%EF%BD%8Cogin', '/ADMIN/%6Cogin/']) {
+    expect(choose('localhost', path).held).toEqual(expect.arrayContaining([1, 2]));
+  }
+  expect(choose('localhost', '/Admin').held).toEqual([0, 2]);
+});
+
 describe('routes are chosen', () => {
   const pattern = (path: string, ...hosts: string[]): RoutePattern => ({ path, hosts });
   const patterns = [

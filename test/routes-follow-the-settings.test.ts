@@ -78,6 +78,27 @@ describe('a reload', () => {
     expect((await call(sidecar, { as: null, path: '/open' })).status).toBe(200);
   });
 
+  it('never opens a path by what it cannot take over yet', async () => {
+    await start(SHUT);
+    const statusOf = async (path: string, as?: null) =>
+      (await call(sidecar, { path, ...(as === null ? { as } : {}) })).status;
+    expect(await statusOf('/a/x')).toBe(403);
+    // The same route, for a little more.
+    await reload(SHUT.replace('/a/*', '/a*'));
+    expect(await statusOf('/a/x')).toBe(403);
+    expect(await statusOf('/ab')).toBe(403);
+    expect(await statusOf('/b')).toBe(200);
+    // Rules that move from the settings to a route.
+    await reload('routes: [{path: /b/*, allow: [{commonName: nobody}]}, {path: /c/*, return: 403}]');
+    expect(await statusOf('/b/x')).toBe(403);
+    expect(await statusOf('/c/x')).toBe(403);
+    expect(await statusOf('/a/x')).toBe(200);
+    // What would be answered by the route would reach the application before a restart.
+    await reload(`${OPEN.slice(0, -2)}, {path: /new, verify: off, return: 200}]`);
+    expect(await statusOf('/new', null)).toBe(400);
+    expect(await statusOf('/open', null)).toBe(200);
+  });
+
   it('of a revocation list reaches connections that came for anything', async () => {
     await start(OPEN);
     const caller = await openRaw(sidecar);

@@ -18,6 +18,23 @@ export interface Choice {
 
 export type Choose = (host: string, target: string) => Choice;
 
+/** The routes of the settings in force. They say who may ask; where requests go does not change while a process runs. */
+export interface Routing {
+  readonly choose: Choose;
+  /** The number of a route by its name, which is null for the settings themselves; theirs where it is gone. */
+  numberOf(name: string | null): number;
+}
+
+export function compileRouting(routes: readonly (RoutePattern & { readonly name: string })[]): Routing {
+  const numbers = new Map(routes.map(({ name }, index) => [name, index + 1]));
+  return { choose: compileRoutes(routes), numberOf: (name) => numbers.get(name ?? '') ?? 0 };
+}
+
+/** A choice that one more route has to let in. */
+export function heldBy(choice: Choice, route: number): Choice {
+  return choice.held.includes(route) ? choice : { route: choice.route, held: [...choice.held, route] };
+}
+
 /** The path of every request. */
 export const EVERY_PATH = '/*';
 
@@ -35,7 +52,7 @@ export function compileRoutes(patterns: readonly RoutePattern[]): Choose {
   const single = [0, ...patterns.map((_, index) => index + 1)].map((route): Choice => ({ route, held: [route] }));
   const all = single.map(({ route }) => route);
   const asWritten = new Places(patterns, SAME);
-  const asFolded = new Places(patterns, { exact: fold, prefix: (text) => text.toLowerCase() });
+  const asFolded = new Places(patterns, { exact: foldings, prefix: (text) => text.toLowerCase() });
   const hasHosts = patterns.some(({ hosts }) => hosts.length > 0);
   return (host, target) => {
     const name = hostName(host);
@@ -45,9 +62,9 @@ export function compileRoutes(patterns: readonly RoutePattern[]): Choose {
     }
     const written = asWritten.find(name, path);
     const [route = 0] = written;
-    const others = asFolded.find(name, fold(path));
-    const decoded = path.includes('%') ? asWritten.find(name, decodeURIComponent(path)) : NONE;
-    const held = [...new Set([...written, ...others, ...decoded])];
+    const read = readings(path);
+    const others = read.flatMap((each) => [...asWritten.find(name, each), ...asFolded.find(name, each.toLowerCase())]);
+    const held = [...new Set([...written, ...others])];
     return held.length === 1 ? (single[route] ?? DEFAULT) : { route, held };
   };
 }
@@ -58,23 +75,35 @@ const DEFAULT: Choice = { route: 0, held: [0] };
 const PLAIN_HOST = /^(?:[a-z0-9_-]+(?:\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])$/;
 
 /**
- * A path as the most careless application reads it: escapes decoded, compatibility forms and case folded (IIS, Express),
- * without a slash at the end (Express, Django), and without dots and spaces at the ends of names (Windows).
+ * What careless applications make of a path, besides folding case (IIS, Express): escapes decoded, compatibility forms
+ * replaced, without dots and spaces at the ends of names (Windows), without a slash at the end (Express, Django).
  */
-function fold(path: string): string {
-  const decoded = path.includes('%') ? decodeURIComponent(path).normalize('NFKC') : path;
-  const folded = decoded.toLowerCase().replace(/[. ]+(?=\/|$)/g, '');
-  return folded.length > 1 && folded.endsWith('/') ? folded.slice(0, -1) : folded;
+const CARELESS: readonly ((path: string) => string)[] = [
+  (path) => (path.includes('%') ? decodeURIComponent(path) : path),
+  (path) => path.normalize('NFKC'),
+  (path) => path.replace(/[. ]+(?=\/|$)/g, ''),
+  (path) => (path.length > 1 && path.endsWith('/') ? path.slice(0, -1) : path),
+];
+
+/** Every way to read a path. One application does this, another that: what all of it together leads to may be the laxer. */
+function readings(path: string): readonly string[] {
+  if (!/%|[. ](?:\/|$)|\/$/.test(path)) return [path];
+  let all = [path];
+  for (const change of CARELESS) all = [...new Set([...all, ...all.map(change)])];
+  return all;
+}
+
+function foldings(path: string): readonly string[] {
+  return readings(path.toLowerCase());
 }
 
 /** How the paths of routes are spelled in a reading. */
 interface Spelling {
-  readonly exact: (path: string) => string;
+  readonly exact: (path: string) => readonly string[];
   readonly prefix: (text: string) => string;
 }
 
-const SAME: Spelling = { exact: (path) => path, prefix: (text) => text };
-const NONE: readonly number[] = [];
+const SAME: Spelling = { exact: (path) => [path], prefix: (text) => text };
 const DEFAULT_ALONE: readonly number[] = [0];
 
 /** All routes, in one reading. */
@@ -134,10 +163,8 @@ class Place {
   add(route: number, pattern: string): void {
     if (pattern === EVERY_PATH) this.everyPath = route;
     else if (pattern.endsWith('*')) this.addPrefix(route, this.spelling.prefix(pattern.slice(0, -1)));
-    else {
-      const path = this.spelling.exact(pattern);
-      this.exact.set(path, [...(this.exact.get(path) ?? []), route]);
-    }
+    else
+      for (const path of this.spelling.exact(pattern)) this.exact.set(path, [...(this.exact.get(path) ?? []), route]);
   }
 
   private addPrefix(route: number, text: string): void {

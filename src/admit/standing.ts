@@ -60,8 +60,18 @@ export function anonymousOf(identity: PeerIdentity): PeerIdentity {
   return { ...identity, verify: 'NONE', certificate: null, chain: [], anchorSha256: null };
 }
 
-/** Decides about one request. Every route that its path may be read to lead to has to let it in. */
-export function admitUnder(choice: Choice, standings: readonly Standing[], asked: Asked): Permit | Problem {
+/**
+ * Decides about one request. Every route that its path may be read to lead to has to let it in.
+ * @param isAnswered whether it gets no further than the answer of a route
+ */
+export function admitUnder(
+  choice: Choice,
+  standings: readonly Standing[],
+  asked: Asked,
+  isAnswered: boolean,
+): Permit | Problem {
+  const standing = standings[choice.route];
+  if (!isAnswered && standing?.isIn === true && standing.isClosed) return CLOSED;
   if (choice.held.length > 1) {
     const problem = objectionOf(choice, standings, asked);
     if (problem !== null) return { ...problem, detail: `${problem.detail} (the path can be read in two ways)` };

@@ -1,6 +1,7 @@
 import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import { isWelcome, standingsOf, type Terms } from '../admit/standing.js';
+import type { Routing } from '../admit/routes.js';
 import type { ConnectionReason } from '../errors.js';
 import type { PeerCertificate, PeerIdentity } from '../identify/peer-identity.js';
 import type { Endpoint } from '../identify/proxy-header.js';
@@ -30,6 +31,7 @@ export interface Trust {
   readonly policy: Policy;
   /** Of the settings themselves, then of each route. */
   readonly terms: readonly Terms[];
+  readonly routing: Routing;
 }
 
 export interface AdmissionParts {

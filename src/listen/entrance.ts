@@ -289,6 +289,7 @@ class Line implements ConnectionLine {
     return {
       connection,
       standings: this.tenure.standings(),
+      routing: this.tenure.routing,
       source,
       request,
       body: request,

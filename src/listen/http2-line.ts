@@ -81,6 +81,7 @@ export class Http2Line implements ConnectionLine {
     return {
       connection,
       standings: this.tenure.standings(),
+      routing: this.tenure.routing,
       source,
       request,
       body: on.stream,

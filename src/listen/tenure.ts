@@ -1,3 +1,4 @@
+import type { Routing } from '../admit/routes.js';
 import { standingsOf, type Standing, type Terms } from '../admit/standing.js';
 import type { Config } from '../config/config.js';
 import type { Connection } from '../identify/peer-identity.js';
@@ -37,6 +38,11 @@ export class Tenure {
       this.seen = standingsOf(this.connection.identity, terms);
     }
     return this.seen;
+  }
+
+  /** By the same routes as the standings. */
+  get routing(): Routing {
+    return this.parts.trust().routing;
   }
 
   /** Why nothing of this caller is forwarded any more, or null. @param closing whether nothing of anybody is */

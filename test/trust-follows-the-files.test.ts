@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { Agent } from 'node:https';
@@ -7,8 +8,17 @@ import type { TLSSocket } from 'node:tls';
 import { afterEach, describe, expect, it } from 'vitest';
 import { startApplication, type Application } from './support/application.js';
 import { call, openRaw, type Answer, type CallOptions } from './support/caller.js';
-import { createAuthority, issueClient, issueServer, makePki, writePem, type Pki } from './support/pki.js';
+import {
+  createAuthority,
+  issueClient,
+  issueServer,
+  makePki,
+  temporaryDirectory,
+  writePem,
+  type Pki,
+} from './support/pki.js';
 import { startSidecar, type Sidecar, type SidecarOptions } from './support/sidecar.js';
+import { visit } from './support/visit.js';
 
 const QUICK = { 'reload.interval': '100ms' };
 const GET = 'GET / HTTP/1.1\r\nHost: localhost\r\n\r\n';
@@ -31,7 +41,12 @@ async function start(options: SidecarOptions = {}): Promise<Sidecar> {
   return sidecar;
 }
 
-const reloaded = (sidecar: Sidecar) => sidecar.logged(({ msg }) => msg === 'reloaded');
+/** Resolves when it has been reloaded so many times. */
+const reloaded = (sidecar: Sidecar, times = 1) => {
+  return sidecar.logged(({ msg }) => {
+    return msg === 'reloaded' && sidecar.log.filter((line) => line.msg === 'reloaded').length === times;
+  });
+};
 const turnedDown = (sidecar: Sidecar) => sidecar.logged(({ msg }) => msg.startsWith('reload refused'));
 
 /** Serial number of the certificate that the sidecar shows to new callers. */
@@ -80,40 +95,88 @@ describe('the server certificate follows its files', () => {
 describe('Kubernetes’ atomic writer', () => {
   it('is noticed by the swap of its link', async () => {
     const pki = makePki();
-    const { mount, generation } = secretMount(pki);
-    generation('1', pki.server);
+    const mount = mountOf(secretOf(pki, pki.server));
     const sidecar = await start({
       pki,
       settings: {
-        'tls.cert': join(mount, 'tls.crt'),
-        'tls.key': join(mount, 'tls.key'),
-        'clientCert.ca': join(mount, 'ca.crt'),
+        'tls.cert': mount.at('tls.crt'),
+        'tls.key': mount.at('tls.key'),
+        'clientCert.ca': mount.at('ca.crt'),
       },
     });
     const before = await shownSerial(sidecar);
-    generation('2', issueServer(pki.ca));
+    mount.swap(secretOf(pki, issueServer(pki.ca)));
     await reloaded(sidecar);
     expect(await shownSerial(sidecar)).not.toBe(before);
-    rmSync(mount, { recursive: true });
+  });
+
+  it.each([
+    ['a file', (mount: Mount) => mount.at('list.pem')],
+    ['a directory', (mount: Mount) => mount.path],
+  ])('brings revocation lists, named as %s', async (_what, named) => {
+    const pki = makePki();
+    const mount = mountOf({ 'list.pem': pki.ca.crl() });
+    const sidecar = await start({ pki, settings: { 'clientCert.crl': named(mount) } });
+    const [first, second] = await twice(sidecar, async () => {
+      mount.swap({ 'list.pem': pki.ca.crl({ revoked: [{ serial: pki.client.serial }] }) });
+      await reloaded(sidecar);
+    });
+    expect([first.status, second.status]).toEqual([200, 400]);
+    expect((await call(sidecar)).status).toBe(400);
+    expect(sidecar.refusals().at(-1)).toMatchObject({ reason: 'revoked' });
+  });
+
+  it('brings ticket keys, of which the older still opens until it is gone', async () => {
+    const [older, newer, newest] = [randomBytes(80), randomBytes(80), randomBytes(80)];
+    const mount = mountOf({ 'newest.key': newer, 'previous.key': older });
+    const settings = { 'tls.sessions.ticketKeys': `${mount.at('newest.key')},${mount.at('previous.key')}` };
+    const sidecar = await start({ settings });
+    const version = 'TLSv1.3';
+    const { session } = await visit(sidecar, { version });
+    mount.swap({ 'newest.key': newest, 'previous.key': newer });
+    await reloaded(sidecar, 1);
+    expect(await visit(sidecar, { version, session })).toMatchObject({ status: 200, reused: true });
+    mount.swap({ 'newest.key': randomBytes(80), 'previous.key': newest });
+    await reloaded(sidecar, 2);
+    expect(await visit(sidecar, { version, session })).toMatchObject({ status: 200, reused: false });
+  });
+
+  type Files = Readonly<Record<string, string | Buffer>>;
+  interface Mount {
+    readonly path: string;
+    at(name: string): string;
+    /** Puts these files in place of the old ones, all at once. */
+    swap(files: Files): void;
+  }
+
+  const secretOf = ({ ca }: Pki, server: Pki['server']): Files => {
+    return { 'tls.crt': server.certPem, 'tls.key': server.keyPem, 'ca.crt': ca.certPem };
+  };
+
+  const mounts: { remove(): void }[] = [];
+  afterEach(() => {
+    for (const mount of mounts.splice(0)) mount.remove();
   });
 
   /** A mounted Secret: names link to `..data/name`, `..data` links to a directory with a time in its name. */
-  function secretMount(pki: Pki) {
-    const mount = join(writePem(process.env['TMPDIR'] ?? '/tmp', `secret-${process.pid}-${Date.now()}`, ''), '');
-    rmSync(mount);
-    mkdirSync(mount);
-    const generation = (name: string, server: Pki['server']): void => {
-      const directory = join(mount, `..${name}`);
-      mkdirSync(directory);
-      writePem(directory, 'tls.crt', server.certPem);
-      writePem(directory, 'tls.key', server.keyPem);
-      writePem(directory, 'ca.crt', pki.ca.certPem);
-      symlinkSync(`..${name}`, join(mount, '..data_tmp'));
-      renameSync(join(mount, '..data_tmp'), join(mount, '..data'));
-      if (name !== '1') return;
-      for (const file of ['tls.crt', 'tls.key', 'ca.crt']) symlinkSync(join('..data', file), join(mount, file));
+  function mountOf(files: Files): Mount {
+    const directory = temporaryDirectory();
+    mounts.push(directory);
+    const { path } = directory;
+    const at = (name: string): string => join(path, name);
+    let generation = 0;
+    const swap = (next: Files): void => {
+      const old = at(`..${generation}`);
+      generation += 1;
+      mkdirSync(at(`..${generation}`));
+      for (const [name, content] of Object.entries(next)) writeFileSync(join(at(`..${generation}`), name), content);
+      symlinkSync(`..${generation}`, at('..data_tmp'));
+      renameSync(at('..data_tmp'), at('..data'));
+      rmSync(old, { recursive: true, force: true });
     };
-    return { mount, generation };
+    swap(files);
+    for (const name of Object.keys(files)) symlinkSync(join('..data', name), at(name));
+    return { path, at, swap };
   }
 });
 

@@ -705,12 +705,109 @@ describe('several servers', () => {
     }
   });
 
-  it('that verify in another way are guards', () => {
-    const result = imported(
-      other('listen 443 ssl; server_name b.example; location / { proxy_pass http://127.0.0.1:1; }'),
+  const beside = (lines: string): string =>
+    mtlsServer('server_name a.example;').replace(/\}\s*\}\s*$/, `} server { ${lines} }\n }`);
+  const b = (lines: string) =>
+    imported(
+      beside(`listen 443 ssl; server_name b.example B2.example *.b.example; ssl_certificate a.crt; ssl_certificate_key a.key;
+        ssl_client_certificate ca.crt; ssl_verify_client on; ${lines}`),
     );
-    expect(result.settings).toMatchObject({ 'listen.serverNames': ['a.example'], 'clientCert.verify': 'required' });
-    expect(result.guards()).toEqual(['server']);
+  const HOSTS = ['b.example', 'b2.example'];
+  const NAMES = ['a.example', ...HOSTS];
+  const TO_ONE = 'location / { proxy_set_header Host $host; proxy_pass http://127.0.0.1:1; }';
+
+  it('become routes for their names', () => {
+    const { settings, guards, entry } = b(TO_ONE);
+    expect(guards()).toEqual([]);
+    expect(settings['listen.serverNames']).toEqual(NAMES);
+    expect(settings['routes']).toEqual([{ host: HOSTS, upstream: 'http://127.0.0.1:1' }]);
+    expect(settings).not.toHaveProperty(['tls.certificates']);
+    expect(entry('server_name b.example')).toMatchObject({ fate: 'changed', text: 'names that are patterns get 421' });
+  });
+
+  it('keep their locations apart', () => {
+    const text = beside(`listen 443 ssl; server_name b.example; ssl_certificate a.crt; ssl_certificate_key a.key;
+      ssl_client_certificate ca.crt; ssl_verify_client on; ${TO_ONE} location = /x { return 200 b; }`);
+    const { settings } = imported(text);
+    const main = imported(text.replace('server_name a.example;', 'server_name a.example; location /x/ { deny all; }'));
+    const ofOther = [
+      { host: ['b.example'], upstream: 'http://127.0.0.1:1' },
+      { host: ['b.example'], path: '/x', return: '200 b' },
+    ];
+    expect(settings['routes']).toEqual(ofOther);
+    expect(main.settings['routes']).toEqual([{ host: ['a.example'], path: '/x/*', return: 403 }, ...ofOther]);
+  });
+
+  it('show certificates of their own', () => {
+    const own = imported(
+      beside(`listen 443 ssl; server_name b.example; ssl_certificate b.crt; ssl_certificate_key b.key; ssl_password_file pw;
+        ssl_client_certificate ca.crt; ssl_verify_client on; ${TO_ONE}`),
+    );
+    expect(own.settings).toMatchObject({ 'tls.cert': '/etc/nginx/a.crt' });
+    const [cert, key, keyPassphraseFile] = ['b.crt', 'b.key', 'pw'].map((name) => `/etc/nginx/${name}`);
+    expect(own.settings['tls.certificates']).toEqual([{ cert, key, keyPassphraseFile, serverNames: ['b.example'] }]);
+  });
+
+  it.each([
+    ['verify', 'ssl_verify_client off;', { verify: 'off' }],
+    ['verify', 'ssl_verify_client optional;', { verify: 'optional' }],
+    ['limits', 'client_max_body_size 2m;', { body: '2MiB' }],
+    ['rules', 'if ($ssl_client_s_dn != CN=a) { return 403; }', { allow: [{ subject: 'CN=a' }] }],
+  ])('may differ in %s: %s', (_what, lines, keys) => {
+    const { settings, guards } = imported(
+      beside(`listen 443 ssl; server_name b.example; ssl_certificate a.crt; ssl_certificate_key a.key;
+        ssl_client_certificate ca.crt; ${lines.startsWith('ssl_verify') ? '' : 'ssl_verify_client on;'} ${lines} ${TO_ONE}`),
+    );
+    expect(guards()).toEqual([]);
+    expect(settings['routes']).toEqual([{ host: ['b.example'], upstream: 'http://127.0.0.1:1', ...keys }]);
+    expect(settings['clientCert.verify']).toBe('required');
+  });
+
+  it('may send everybody elsewhere', () => {
+    const { settings, guards } = imported(
+      beside(`listen 443 ssl; server_name www.a.example; ssl_certificate a.crt; ssl_certificate_key a.key;
+        return 301 https://a.example$request_uri;`),
+    );
+    expect(guards()).toEqual([]);
+    const answer = '301 https://a.example$request_uri';
+    expect(settings['routes']).toEqual([{ host: ['www.a.example'], verify: 'off', return: answer }]);
+  });
+
+  it.each([
+    'ssl_client_certificate other.crt;',
+    'ssl_client_certificate ca.crt; ssl_verify_depth 2;',
+    'ssl_client_certificate ca.crt; ssl_crl list.pem;',
+    'ssl_client_certificate ca.crt; ssl_protocols TLSv1.2;',
+    'ssl_client_certificate ca.crt; ssl_ciphers ALL;',
+    'ssl_client_certificate ca.crt; underscores_in_headers on;',
+    'ssl_client_certificate ca.crt; set_real_ip_from 10.0.0.0/8;',
+  ])('are guards, and closed, where trust or handshakes differ: %s', (lines) => {
+    const { settings, guards } = imported(
+      beside(`listen 443 ssl; server_name b.example; ssl_certificate a.crt; ssl_certificate_key a.key;
+        ssl_verify_client on; ${lines} ${TO_ONE}`),
+    );
+    expect(guards()).toEqual(['server']);
+    expect(settings).toEqual({ ...BASE, 'listen.serverNames': ['a.example'] });
+  });
+
+  it('are left out where they listen elsewhere', () => {
+    const { settings, guards } = imported(
+      beside(`listen 8443 ssl; server_name b.example; ssl_certificate a.crt; ssl_certificate_key a.key;
+        ssl_client_certificate ca.crt; ssl_verify_client on; ${TO_ONE}`),
+    );
+    expect(guards()).toEqual([]);
+    expect(settings).toEqual({ ...BASE, 'listen.serverNames': ['a.example'] });
+  });
+
+  it('open nothing that a condition about Host closes', () => {
+    const { settings } = imported(
+      beside(`listen 443 ssl; server_name b.example; ssl_certificate a.crt; ssl_certificate_key a.key;
+        ssl_client_certificate ca.crt; ssl_verify_client on; ${TO_ONE}`).replace(
+        'server_name a.example;',
+        'server_name a.example a2.example; if ($host != a.example) { return 403; }',
+      ),
+    );
+    expect(settings['listen.serverNames']).toEqual(['a.example', 'b.example']);
   });
 
   it('whose names cannot be kept apart are guards', () => {

@@ -85,6 +85,12 @@ export class Ledger {
     this.guardLost(directive, text);
   }
 
+  /** Undoes what was said of a directive that guards nothing: something else holds in its place. */
+  replaced(directive: Directive, text: string): void {
+    this.verdicts.delete(directive);
+    this.lost(directive, text);
+  }
+
   /** One entry for each directive, in the order of reading. */
   report(tree: readonly Directive[]): ReportEntry[] {
     return tree.flatMap((directive) => {

@@ -3,9 +3,9 @@ import { carryGuards } from './guards.js';
 import { carryHeaders } from './headers.js';
 import type { Ledger } from './ledger.js';
 import { carryRouteLimits } from './limits.js';
-import { matchOf } from './location.js';
+import { matchOf, type Reach } from './location.js';
 import { Scope } from './scope.js';
-import { literalNames } from './server.js';
+import { namesOf } from './server.js';
 import type { Directive } from './syntax.js';
 import { carryUpstream } from './upstream.js';
 import { named, withConstants, type Work } from './work.js';
@@ -28,13 +28,19 @@ const KEYS: readonly (readonly [setting: string, key: string, byDefault: unknown
 /** Settings that belong to an application: with another one all of them are said. */
 const OF_APPLICATION = ['unsafeRemote', 'index'];
 
-/** Carries locations beside the main one, each as a route. */
-export function carryRoutes(main: Work, locations: readonly Directive[]): void {
-  const { ledger } = main;
-  const routes = locations.map((location) => carryRoute(main, location));
-  const [first] = locations;
-  if (first === undefined) return;
-  ledger.set('routes', routes, first);
+/** Whose locations become routes. */
+export interface Site {
+  readonly server: Directive;
+  /** Null when there is no other server that it would have to be told from. */
+  readonly hosts: readonly string[] | null;
+}
+
+export type CarriedRoute = Map<string, unknown>;
+
+/** Makes the setting of all routes, whose headers have to agree. */
+export function setRoutes({ ledger }: Work, routes: readonly CarriedRoute[], from: Directive): void {
+  if (routes.length === 0) return;
+  ledger.set('routes', routes, from);
   const identity = mapIn(ledger, 'identity.headers');
   const all = [mapIn(ledger, 'forwarded.headers'), ...routes.map((route) => route.get('headers'))];
   for (const headers of all) if (headers instanceof Map) forget(identity, headers as Map<string, string>);
@@ -48,12 +54,11 @@ function forget(identity: ReadonlyMap<string, string>, headers: Map<string, stri
   for (const [name, fact] of headers) if (fact === 'none' && names.has(name.toLowerCase())) headers.delete(name);
 }
 
-function carryRoute(main: Work, location: Directive): Map<string, unknown> {
-  const { server, http } = main;
-  const ledger = main.ledger.forRoute();
-  const levels = [location.block ?? [], server.block ?? [], http];
-  const work: Work = { ...main, location, ledger, scope: new Scope(levels, ledger), isRoute: true };
-  const route = new Map<string, unknown>([['path', pathOf(location)]]);
+/** Carries a location as a route, in what it differs from the settings. */
+export function carryRoute(main: Work, site: Site, location: Directive): CarriedRoute {
+  const work = workFor(main, site, location);
+  const { ledger } = work;
+  const route = routeFor(site).set('path', pathOf(location));
   ledger.carried(location, `a route for ${pathOf(location)}`);
   ledger.set('clientCert.verify', modeOf(work), location);
   const answer = named(location.block, 'return')[0] ?? named(location.block, 'deny')[0];
@@ -63,14 +68,53 @@ function carryRoute(main: Work, location: Directive): Map<string, unknown> {
     carryRouteLimits(work);
     carryHeaders(work);
   }
-  for (const each of location.block ?? [])
-    if (SAME_FOR_ALL.test(each.name)) ledger.lost(each, 'it is one for all paths');
+  leaveShared(location, ledger);
   addDifferences(route, { main, ledger, answers: said !== null });
   for (const [key, value] of said ?? []) route.set(key, value);
   const replacement = valueIn(ledger, 'replaceWith');
   if (replacement !== undefined) route.set('replaceWith', replacement);
   if (said === null) addHeaders(route, main, work);
   return route;
+}
+
+/** Carries all other requests for the names of a server as a route. */
+export function carrySite(main: Work, site: Site, reach: Reach): CarriedRoute {
+  const work = workFor(main, site, reach.location);
+  const { ledger } = work;
+  const { server } = site;
+  const route = routeFor(site);
+  ledger.set('clientCert.verify', modeOf(work), server);
+  const answer = answerOfServer(server);
+  const carried = answer === undefined ? carryWay(work) : carryAnswer(answer, { ...work, main: main.ledger });
+  carryGuards(work, reach);
+  if (reach.location !== null) leaveShared(reach.location, ledger);
+  const isMoved = ledger.settings.has('replaceWith');
+  if (isMoved)
+    main.ledger.conflict(reach.location ?? server, 'the paths of a whole server are not changed: 403 instead');
+  const said = isMoved ? CLOSED : carried;
+  if (said === null) {
+    carryRouteLimits(work);
+    carryHeaders(work);
+  }
+  addDifferences(route, { main, ledger, answers: said !== null });
+  for (const [key, value] of said ?? []) route.set(key, value);
+  if (said === null) addHeaders(route, main, work);
+  return route;
+}
+
+/** What a server answers to everything, before it looks for a location. */
+export function answerOfServer({ block }: Directive): Directive | undefined {
+  return named(block, 'return')[0];
+}
+
+function routeFor({ hosts }: Site): CarriedRoute {
+  return new Map<string, unknown>(hosts === null ? [] : [['host', hosts]]);
+}
+
+function workFor(main: Work, { server }: Site, location: Directive | null): Work {
+  const ledger = main.ledger.forRoute();
+  const levels = [location?.block ?? [], server.block ?? [], main.http];
+  return { ...main, server, location, ledger, scope: new Scope(levels, ledger), isRoute: true };
 }
 
 /** Null when it leads somewhere. What cannot be carried is closed: its guard is lost, and `--force` must not open the path. */
@@ -85,6 +129,12 @@ const CLOSED: Said = [['return', 403]];
 /** What no route can have of its own, and keeps nobody out. */
 const SAME_FOR_ALL =
   /^(?:access_log|error_log|keepalive_\w+|client_header_\w+|large_client_header_buffers|underscores_in_headers)$/;
+
+function leaveShared(location: Directive, ledger: Ledger): void {
+  for (const each of location.block ?? []) {
+    if (SAME_FOR_ALL.test(each.name)) ledger.lost(each, 'it is one for all paths');
+  }
+}
 
 /** A prefix ends anywhere in nginx, and so does a route with a star. */
 function pathOf(location: Directive): string {
@@ -191,7 +241,7 @@ const REDIRECT =
   /^(?:https?:\/\/(?:\$host|[A-Za-z0-9.-]+)(?::\d{1,5})?(?:[/?][^$"\\\s]*)?|\/(?![/\\$])[^$"\\\s]*)(?:\$request_uri)?$/;
 
 function redirectOf(status: string, written: string, work: Answering): string | null {
-  const names = literalNames(work.server);
+  const names = namesOf(work.server);
   const target = withConstants(written, work)
     .replace(/\$\{(\w+)\}/g, '$$$1')
     .replace(/\$uri\$is_args\$args$/, '$request_uri')

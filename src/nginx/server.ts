@@ -16,72 +16,84 @@ export function verifyMode(server: Directive, http: readonly Directive[]): strin
   return own?.args[0] ?? 'off';
 }
 
+/** The servers that are there. */
+export interface Servers {
+  /** The one that becomes the settings; null when there is none with TLS. */
+  readonly main: Directive | null;
+  /** The others with TLS. */
+  readonly others: readonly Directive[];
+}
+
 /**
- * The server that becomes the sidecar: one with TLS, that serves something, and preferably verifies its callers. The
- * others are reported as not carried.
+ * Chooses the server that becomes the settings: one with TLS, that serves something, and preferably verifies its callers.
+ * Those without TLS are reported as not carried.
  */
-export function chooseServer(http: readonly Directive[], ledger: Ledger): Directive | null {
+export function chooseServer(http: readonly Directive[], ledger: Ledger): Servers {
   const servers = named(http, 'server').filter(({ block }) => block !== null);
   const tls = servers.filter(isTlsServer);
   const serving = tls.filter((server) => !turnsAway(server));
-  const chosen = serving.find((server) => verifyMode(server, http) !== 'off') ?? serving[0] ?? null;
-  if (chosen !== null) ledger.carried(chosen);
-  const others = servers.filter((server) => server !== chosen);
-  const names = chosen === null ? null : literalNames(chosen);
-  for (const other of others) leave(other, { chosen, names, http, ledger, tls: tls.includes(other) });
-  if (chosen !== null) carryNames(chosen, tls.length > 1, names, ledger);
-  return chosen;
+  const answering = serving.filter(({ block }) => named(block, 'return').length === 0);
+  const verifying = (each: Directive): boolean => verifyMode(each, http) !== 'off';
+  const main = answering.find(verifying) ?? serving.find(verifying) ?? answering[0] ?? serving[0] ?? null;
+  const reason = 'only servers with TLS are carried: nothing listens for this one';
+  for (const server of servers) {
+    if (main === null || !tls.includes(server)) leave(server, { main, names: [], ledger, reason: lightly(reason) });
+  }
+  if (main === null) return { main, others: [] };
+  ledger.carried(main);
+  carryNames(main, tls.length > 1, ledger);
+  return { main, others: tls.filter((server) => server !== main) };
+}
+
+function lightly(text: string): Reason {
+  return { text, isGuard: false };
 }
 
 /** A server that is there to refuse strangers: a handshake rejected, or an error for everything. */
-function turnsAway({ block }: Directive): boolean {
+export function turnsAway({ block }: Directive): boolean {
   if (named(block, 'ssl_reject_handshake').some(({ args }) => args[0] === 'on')) return true;
   const refuses = named(block, 'return').some(({ args: [status = ''] }) => /^4\d\d$/.test(status));
   return refuses && named(block, 'location').length === 0;
 }
 
+interface Reason {
+  readonly text: string;
+  readonly isGuard: boolean;
+}
+
 interface Leaving {
-  readonly chosen: Directive | null;
-  /** Host names that the chosen server alone answers to; null when they cannot be listed. */
+  readonly main: Directive | null;
+  /** Host names that the main server alone answers to; null when they cannot be listed. */
   readonly names: readonly string[] | null;
-  readonly http: readonly Directive[];
   readonly ledger: Ledger;
-  readonly tls: boolean;
+  readonly reason: Reason;
 }
 
-function leave(server: Directive, leaving: Leaving): void {
-  const { ledger } = leaving;
-  const say = verdictOn(server, leaving);
-  say(server);
-  forAll(server, (inner) => ledger.lost(inner, `its server (line ${server.line}) is not carried`));
-}
-
-function verdictOn(server: Directive, { chosen, names, http, ledger, tls }: Leaving): (each: Directive) => void {
-  if (chosen === null || !tls) {
-    return (each) => ledger.lost(each, 'only one server with TLS is carried: nothing listens for this one');
-  }
-  const differs = verifyMode(server, http) !== verifyMode(chosen, http);
+/** Leaves a server out, with all that is in it. */
+export function leave(server: Directive, { main, names, ledger, reason }: Leaving): void {
   if (names === null) {
-    return (each) => ledger.guardLost(each, `its names are now answered by the server of line ${chosen.line}`);
-  }
-  if (turnsAway(server)) return (each) => ledger.changed(each, 'other names get 421 (listen.serverNames)');
-  if (differs) {
-    return (each) => ledger.guardLost(each, 'it verifies callers in another way: run a sidecar of its own for it');
-  }
-  return (each) => ledger.lost(each, 'its names get 421: run a sidecar of its own for it');
+    ledger.guardLost(server, `its names are now answered by the server of line ${main?.line}`);
+  } else if (turnsAway(server)) ledger.changed(server, 'other names get 421 (listen.serverNames)');
+  else if (reason.isGuard) ledger.guardLost(server, reason.text);
+  else ledger.lost(server, reason.text);
+  forAll(server, (inner) => ledger.lost(inner, `its server (line ${server.line}) is not carried`));
 }
 
 const HOST_NAME = /^(?=.{1,253}$)[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*$/i;
 
-/** Null when one of the names is a pattern or the catch-all. */
-export function literalNames(server: Directive): readonly string[] | null {
-  const names = named(server.block, 'server_name').flatMap(({ args }) => args);
-  return names.length > 0 && names.every((name) => HOST_NAME.test(name))
-    ? names.map((name) => name.toLowerCase())
-    : null;
+/** Whether a `server_name` is neither a pattern nor the catch-all. */
+export function isHostName(name: string): boolean {
+  return HOST_NAME.test(name);
 }
 
-function carryNames(server: Directive, hasOthers: boolean, names: readonly string[] | null, ledger: Ledger): void {
+/** All names of a server, in lower case; null when it has none, or one is no host name. */
+export function namesOf({ block }: Directive): readonly string[] | null {
+  const names = named(block, 'server_name').flatMap(({ args }) => args);
+  return names.length > 0 && names.every(isHostName) ? names.map((name) => name.toLowerCase()) : null;
+}
+
+function carryNames(server: Directive, hasOthers: boolean, ledger: Ledger): void {
+  const names = namesOf(server);
   for (const directive of named(server.block, 'server_name')) {
     if (!hasOthers)
       ledger.notNeeded(directive, 'a single server answers to every name; listen.serverNames is stricter');

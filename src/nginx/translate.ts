@@ -8,9 +8,10 @@ import { carryListen } from './listen.js';
 import { chooseLocation } from './location.js';
 import { carryErrorLog, carryLogs } from './logs.js';
 import { carryRealIp } from './real-ip.js';
-import { carryRoutes } from './routes.js';
+import { carryRoute, setRoutes, type Site } from './routes.js';
 import { Scope } from './scope.js';
-import { chooseServer, httpLevel } from './server.js';
+import { chooseServer, httpLevel, namesOf } from './server.js';
+import { carrySites } from './sites.js';
 import type { Directive } from './syntax.js';
 import { carryTls } from './tls.js';
 import { carryUpstream } from './upstream.js';
@@ -30,14 +31,14 @@ export interface Translation {
 export function translate(tree: readonly Directive[], options: ImportOptions): Translation {
   const ledger = new Ledger();
   const http = httpLevel(tree, ledger);
-  const server = chooseServer(http, ledger);
-  if (server !== null) carryServer({ server, http, ledger, options });
+  const { main: server, others } = chooseServer(http, ledger);
+  if (server !== null) carryServer({ server, http, ledger, options }, others);
   for (const directive of http === tree ? [] : named(tree, 'error_log')) carryErrorLog(directive, ledger);
   settle(tree, ledger, options);
   return { settings: ledger.settings, report: ledger.report(tree), missing: missing(server, ledger) };
 }
 
-function carryServer(parts: Pick<Work, 'server' | 'http' | 'ledger' | 'options'>): void {
+function carryServer(parts: Pick<Work, 'server' | 'http' | 'ledger' | 'options'>, others: readonly Directive[]): void {
   const { server, http, ledger } = parts;
   const reach = chooseLocation(server, http, ledger);
   const levels = [reach.location?.block ?? [], server.block ?? [], http];
@@ -51,7 +52,11 @@ function carryServer(parts: Pick<Work, 'server' | 'http' | 'ledger' | 'options'>
   carryLimits(work);
   carryLogs(work);
   carryRealIp(work);
-  carryRoutes(work, reach.routes);
+  const sites = carrySites(work, others);
+  // Without other sites its locations are for every host.
+  const site: Site = { server, hosts: sites.length === 0 ? null : namesOf(server) };
+  const own = reach.routes.map((location) => carryRoute(work, site, location));
+  setRoutes(work, [...own, ...sites], reach.routes[0] ?? others[0] ?? server);
 }
 
 function missing(server: Directive | null, { settings }: Ledger): string[] {

@@ -1,0 +1,160 @@
+import { carryClientCert } from './client-cert.js';
+import { Ledger } from './ledger.js';
+import { carryLimits } from './limits.js';
+import { carryListen, isTlsListen, listenAddress } from './listen.js';
+import { chooseLocation, type Reach } from './location.js';
+import { carryLogs } from './logs.js';
+import { carryRealIp } from './real-ip.js';
+import { answerOfServer, carryRoute, carrySite, type CarriedRoute, type Site } from './routes.js';
+import { Scope } from './scope.js';
+import { isHostName, leave, namesOf, turnsAway } from './server.js';
+import type { Directive } from './syntax.js';
+import { carryTls } from './tls.js';
+import { forAll, named, type Work } from './work.js';
+
+/**
+ * Carries the servers beside the main one: those that share its address, and all that a handshake is made of but the
+ * certificate. Each becomes routes for its names.
+ *
+ * The names of all become `listen.serverNames`. So a Host other than the name in the handshake gets 421, as nginx answers it
+ * where callers are verified, and no request is left to a server that would be nobody's.
+ */
+export function carrySites(main: Work, others: readonly Directive[]): CarriedRoute[] {
+  const names = namesOf(main.server);
+  const taken = new Set(names ?? []);
+  const certificates: ReadonlyMap<string, unknown>[] = [];
+  const routes = others.flatMap((server) => {
+    const hosts = ownNames(server, taken);
+    const reason = hosts.length === 0 || names === null ? ELSEWHERE : obstacleOf(server, main);
+    if (reason !== null) {
+      leave(server, { main: main.server, names, ledger: main.ledger, reason });
+      return [];
+    }
+    for (const name of hosts) taken.add(name);
+    certificates.push(...certificateOf(server, hosts, main));
+    shareNames(main, hosts);
+    return carryServer(main, { server, hosts });
+  });
+  if (certificates.length > 0) main.ledger.set('tls.certificates', certificates, others[0] ?? main.server);
+  return routes;
+}
+
+/** Adds to the names of the main server, which an `if ($host != …)` may have made fewer. */
+function shareNames({ ledger, server }: Work, names: readonly string[]): void {
+  const before = (ledger.settings.get('listen.serverNames')?.value ?? []) as readonly string[];
+  ledger.settings.delete('listen.serverNames');
+  ledger.set('listen.serverNames', [...before, ...names], named(server.block, 'server_name')[0] ?? server);
+}
+
+/** Names written out; of servers that share one nginx takes the first. */
+function ownNames({ block }: Directive, taken: ReadonlySet<string>): string[] {
+  const names = named(block, 'server_name').flatMap(({ args }) => args.map((name) => name.toLowerCase()));
+  return [...new Set(names)].filter((name) => isHostName(name) && !taken.has(name));
+}
+
+/** Why a server cannot share the process. */
+export interface Obstacle {
+  readonly text: string;
+  /** Whether it is about who gets in, or how traffic is protected. */
+  readonly isGuard: boolean;
+}
+
+const ELSEWHERE: Obstacle = { text: 'its names get 421: run a sidecar of its own for it', isGuard: false };
+
+function obstacleOf(server: Directive, main: Work): Obstacle | null {
+  if (turnsAway(server) || addressesOf(server) !== addressesOf(main.server)) return ELSEWHERE;
+  const different = differences(server, main).find(({ setting }) => isGuarded(setting));
+  if (different === undefined) return null;
+  return { text: `it differs in ${different.setting}: run a sidecar of its own for it`, isGuard: true };
+}
+
+function addressesOf(server: Directive): string {
+  const listens = named(server.block, 'listen').filter((listen) => isTlsListen(listen, server));
+  const addresses = listens.map(listenAddress).map((found) => (found === null ? '' : `${found.host} ${found.port}`));
+  return addresses.sort().join();
+}
+
+/** The settings that a server would have, besides those that a route can have of its own. */
+function sharedSettings(server: Directive, main: Work, ledger = new Ledger()): Ledger['settings'] {
+  const levels = [server.block ?? [], main.http];
+  const work: Work = { ...main, server, location: null, ledger, scope: new Scope(levels, ledger) };
+  carryListen(work);
+  carryTls(work);
+  carryClientCert(work);
+  carryLimits(work);
+  carryLogs(work);
+  carryRealIp(work);
+  return ledger.settings;
+}
+
+/** What each route, or each entry of `tls.certificates`, may have of its own. */
+const OF_SITES =
+  /^(?:tls\.(?:cert|key|keyPassphraseFile)|clientCert\.verify|upstream\..*|limits\.(?:body|bodyIdleTimeout|tunnelIdleTimeout))$/;
+
+function isGuarded(setting: string): boolean {
+  return !/^(?:log|limits)\.|^listen\.http2$/.test(setting);
+}
+
+interface Difference {
+  readonly setting: string;
+  readonly from: { readonly file: string; readonly line: number } | undefined;
+}
+
+/** What nginx takes where nobody says anything. */
+const DEFAULTS: Readonly<Record<string, unknown>> = { 'clientCert.depth': 1 };
+
+function differences(server: Directive, main: Work): Difference[] {
+  const own = sharedSettings(server, main);
+  const usual = sharedSettings(main.server, main);
+  const asksNobody = own.get('clientCert.verify')?.value === 'off';
+  return (
+    [...new Set([...own.keys(), ...usual.keys()])]
+      .filter((setting) => !OF_SITES.test(setting) && !(asksNobody && setting.startsWith('clientCert.')))
+      // Parameters of an address are those of all its servers.
+      .filter((setting) => !setting.startsWith('listen.') || own.has(setting))
+      .filter((setting) => {
+        const [one, two] = [own, usual].map((all) => all.get(setting)?.value ?? DEFAULTS[setting]);
+        return JSON.stringify(one) !== JSON.stringify(two);
+      })
+      .map((setting) => ({ setting, from: own.get(setting) }))
+  );
+}
+
+function carryServer(main: Work, site: Site): CarriedRoute[] {
+  const { server } = site;
+  const { ledger } = main;
+  ledger.carried(server, `routes for ${site.hosts?.join(' ')}`);
+  for (const directive of named(server.block, 'server_name')) {
+    const isPlain = directive.args.every(isHostName);
+    if (isPlain) ledger.changed(directive, 'the host of its routes; requests for other names get 421');
+    else ledger.changed(directive, 'names that are patterns get 421');
+  }
+  sharedSettings(server, main, ledger.forRoute());
+  for (const { from } of differences(server, main)) giveWay(server, from, main);
+  if (answerOfServer(server) !== undefined) {
+    for (const location of named(server.block, 'location')) {
+      forAll(location, (each) => ledger.notNeeded(each, 'the server answers before it looks for a location'));
+    }
+    return [carrySite(main, site, NOWHERE)];
+  }
+  const reach = chooseLocation(server, main.http, ledger);
+  return [carrySite(main, site, reach), ...reach.routes.map((location) => carryRoute(main, site, location))];
+}
+
+function giveWay(server: Directive, from: Difference['from'], { ledger, server: main }: Work): void {
+  forAll(server, (each) => {
+    if (each.line !== from?.line || each.file !== from.file || each === server) return;
+    ledger.replaced(each, `what the server of line ${main.line} says holds for all`);
+  });
+}
+
+const NOWHERE: Reach = { location: null, paths: null, routes: [] };
+
+/** The entry for its names, unless it shows the certificate that the main server shows. */
+function certificateOf(server: Directive, serverNames: readonly string[], main: Work): Map<string, unknown>[] {
+  const own = sharedSettings(server, main);
+  const [cert, key, phrase] = ['tls.cert', 'tls.key', 'tls.keyPassphraseFile'].map((name) => own.get(name)?.value);
+  if (cert === undefined || cert === main.ledger.settings.get('tls.cert')?.value) return [];
+  const words = phrase === undefined ? [] : ([['keyPassphraseFile', phrase]] as const);
+  return [new Map<string, unknown>([['cert', cert], ['key', key], ...words, ['serverNames', serverNames]])];
+}

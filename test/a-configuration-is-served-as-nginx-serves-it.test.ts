@@ -93,6 +93,35 @@ function http(mode: string, port: number, application: Application): string {
   }`;
 }
 
+const SHARED = 'proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header Host $http_host;';
+
+/** Two servers of one address, with locations. */
+function twoServers(_mode: string, port: number, application: Application): string {
+  const pass = `proxy_pass ${application.url};`;
+  const server = (lines: string): string => `
+  server {
+    listen 127.0.0.1:${port} ssl;
+    ssl_certificate server.pem;
+    ssl_certificate_key server.key;
+    ssl_client_certificate ca.pem;
+    ${lines}
+  }`;
+  return `
+  access_log off;
+  lingering_timeout 100ms;
+  ${SHARED}
+  ${server(`server_name localhost; ssl_verify_client on;
+    location / { ${pass} }
+    location /hidden { deny all; }
+    location = /204 { return 200 here; }
+    location /writes/ { limit_except POST { deny all; } ${pass} }`)}
+  ${server(`server_name b.example; ssl_verify_client optional;
+    location / { ${pass} client_max_body_size 4; }
+    location /moved/ { return 301 https://b.example$request_uri; }
+    location /known/ { if ($ssl_client_verify != SUCCESS) { return 403; } ${pass} }
+    location /v1/ { proxy_pass ${application.url}/v2/; }`)}`;
+}
+
 /** Both sides of one configuration, each with an application of its own. */
 interface Pair {
   readonly nginx: RealNginx;
@@ -105,7 +134,7 @@ const people = oddCallers();
 const server = issueServer(people.ca);
 const honest = people.callers.find(({ name }) => name === 'valid')?.as ?? null;
 
-async function startPair(mode: string): Promise<Pair> {
+async function startPair(mode: string, write = http): Promise<Pair> {
   const directory = join(programDirectory(), mode);
   mkdirSync(directory);
   writePem(directory, 'server.pem', server.certPem);
@@ -113,7 +142,7 @@ async function startPair(mode: string): Promise<Pair> {
   writePem(directory, 'ca.pem', people.ca.certPem);
   writePem(directory, 'crl.pem', people.crls);
   const [behindNginx, behindOurs] = [await startApplication(answer), await startApplication(answer)];
-  const nginx = await startNginx(directory, (port) => http(mode, port, behindNginx));
+  const nginx = await startNginx(directory, (port) => write(mode, port, behindNginx));
   const flags = ['--listen.port=0', '--admin.port=0', `--upstream.url=${behindOurs.url}`];
   const program = startProgram(['run', '--nginx-conf', nginx.file, ...flags]);
   const [, port] = await program.said(/"port":(\d+),"adminPort":(\d+)/);
@@ -191,6 +220,10 @@ interface Asking {
   readonly as: Identity | null;
   readonly plain?: boolean;
   readonly head?: boolean;
+  /** What the handshake asks for. */
+  readonly servername?: string;
+  /** Whether answers alone are compared: what is refused by a route has no record of its connection. */
+  readonly answersOnly?: boolean;
 }
 
 /** Made once for each caller: that takes longer than a handshake. */
@@ -203,8 +236,11 @@ function contextOf(as: Identity | null): SecureContext {
   return context;
 }
 
-function ask({ bytes, as, plain = false, head = false }: Asking, port: number): Promise<Exchange> {
-  const tls = plain ? null : { servername: 'localhost', secureContext: contextOf(as) };
+function ask(
+  { bytes, as, plain = false, head = false, servername = 'localhost' }: Asking,
+  port: number,
+): Promise<Exchange> {
+  const tls = plain ? null : { servername, checkServerIdentity: () => undefined, secureContext: contextOf(as) };
   return exchange({ tls, port, bytes, head });
 }
 
@@ -215,17 +251,40 @@ async function askNginx({ nginx, behindNginx }: Pair, asking: Asking): Promise<O
   const log = nginx.complaints();
   const complaint =
     / verify error: \(\d+:(.*?)\) while/.exec(log)?.[1] ?? (/sent no required SSL/.test(log) ? 'none sent' : '');
-  return observe(done, complaint, behindNginx.seen.slice(before));
+  const all = observe(done, complaint, behindNginx.seen.slice(before));
+  return asking.answersOnly === true ? { ...all, complaint: '', sent: [] } : all;
 }
 
 async function askOurs({ ours, behindOurs }: Pair, asking: Asking): Promise<Observation> {
   const before = behindOurs.seen.length;
   const done = await ask(asking, ours.port);
-  const isRefused = done.answers?.some((one) => TITLE_OF_CERTIFICATES.test(one.body)) ?? false;
+  const isRefused =
+    asking.answersOnly !== true && done.answers?.some((one) => TITLE_OF_CERTIFICATES.test(one.body)) === true;
   const record = new RegExp(`"reason":"(\\w+)","detail":"([^"]*)","peer":"127.0.0.1:${done.localPort}"`);
   const [, reason, detail = ''] = isRefused ? await ours.said(record) : [];
-  return observe(done, reason === 'no_certificate' ? 'none sent' : detail, behindOurs.seen.slice(before));
+  const all = observe(done, reason === 'no_certificate' ? 'none sent' : detail, behindOurs.seen.slice(before));
+  return asking.answersOnly === true ? { ...all, sent: [] } : all;
 }
+
+const SITE_REQUESTS = [
+  'GET /',
+  'GET /hidden/x',
+  'GET /204',
+  'GET /writes/x',
+  'POST /writes/x + abc',
+  'POST /x + 12345',
+  'GET /moved/x?y=z',
+  'GET /known/x',
+  'GET /v1/x',
+];
+
+/** In the handshake and in Host. */
+const SITE_NAMES = [
+  ['localhost', 'localhost'],
+  ['b.example', 'b.example'],
+  ['localhost', 'b.example'],
+  ['b.example', 'localhost'],
+] as const;
 
 /** Cases that differ, by field. */
 const found = new Map<string, { readonly nginx: unknown; readonly ours: unknown }>();
@@ -278,6 +337,7 @@ describe.skipIf(NGINX === undefined)('side by side with nginx', { timeout: 60_00
 
   beforeAll(async () => {
     for (const mode of [...Object.keys(MODES), 'redirect']) pairs.set(mode, await startPair(mode));
+    pairs.set('servers', await startPair('servers', twoServers));
   });
 
   afterAll(async () => {
@@ -309,6 +369,23 @@ describe.skipIf(NGINX === undefined)('side by side with nginx', { timeout: 60_00
       pairOf('redirect'),
       plain.map((one) => ({ ...one, name: `redirected ${one.name}`, as: null })),
     );
+  });
+
+  it('two servers with locations', async () => {
+    const stranger = people.callers.find(({ name }) => name === 'under another CA')?.as ?? null;
+    const site = (who: string, as: Identity | null, [servername, host]: readonly string[], line: string) => {
+      const [head = '', body = ''] = line.split(' + ');
+      const length = body === '' ? '' : `Content-Length: ${body.length}\r\n`;
+      const bytes = `${head} HTTP/1.1\r\nHost: ${host}\r\n${length}Connection: close\r\n\r\n${body}`;
+      const name = `two servers: ${who}, ${servername} and ${host}, ${line}`;
+      return { name, bytes, as, ...(servername === undefined ? {} : { servername }), answersOnly: true };
+    };
+    const cases = SITE_NAMES.flatMap((names) => [
+      ...SITE_REQUESTS.flatMap((line) => [site('honest', honest, names, line), site('nobody', null, names, line)]),
+      site('stranger', stranger, names, 'GET /'),
+    ]);
+    cases.push(site('honest', honest, ['c.example', 'c.example'], 'GET /'));
+    await askBoth(pairOf('servers'), cases);
   });
 
   it('nothing differs but what is listed with its reason', () => {

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { settingsYaml } from '../src/config/settings-yaml.js';
 import { imported, mtlsServer } from './support/nginx.js';
 
 /** What `mtlsServer` alone amounts to. */
@@ -723,6 +724,13 @@ describe('several servers', () => {
     expect(settings['routes']).toEqual([{ host: HOSTS, upstream: 'http://127.0.0.1:1' }]);
     expect(settings).not.toHaveProperty(['tls.certificates']);
     expect(entry('server_name b.example')).toMatchObject({ fate: 'changed', text: 'names that are patterns get 421' });
+  });
+
+  it('are written out, for people to edit', () => {
+    const { settings } = b(`${TO_ONE} location = /x { return 200 b; }`);
+    const text = settingsYaml(new Map(Object.entries(settings)));
+    expect(text).not.toMatch(/[&*]a\d/);
+    expect(text.match(/- b2\.example/g)).toHaveLength(3);
   });
 
   it('keep their locations apart', () => {

@@ -7,7 +7,8 @@ export function settingsYaml(settings: ReadonlyMap<string, unknown>): string {
   for (const name of SETTINGS.keys()) {
     if (settings.has(name)) put(nested, name.split('.'), settings.get(name));
   }
-  return stringify(nested, { version: '1.2', lineWidth: 0 });
+  // No anchors: people edit this.
+  return stringify(nested, { version: '1.2', lineWidth: 0, aliasDuplicateObjects: false });
 }
 
 function put(into: Map<string, unknown>, [key = '', ...rest]: readonly string[], value: unknown): void {

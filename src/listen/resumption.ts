@@ -28,7 +28,7 @@ export interface Beginning {
  * worker or replica, before a restart, or too long ago.
  *
  * The same holds for whatever else would be refused. A caller that has renewed its certificate and still offers its
- * session would be taken for what it was, and get with the refusal a new ticket for the next one.
+ * session would be taken for what it was, and get with the refusal a new ticket, until the lifetime of sessions is over.
  *
  * Who gets in is decided later, by the verdict, whatever is decided here.
  */

@@ -2,11 +2,14 @@ import { once } from 'node:events';
 import { createServer, type Http2Server, type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2';
 import type { AddressInfo } from 'node:net';
 import { afterEach, describe, expect, it } from 'vitest';
+import { MAX_REQUESTS } from '../src/forward/http2-connection.js';
+import { Http2Pool } from '../src/forward/http2-pool.js';
 import { startApplication, startRawApplication, valuesOf } from './support/application.js';
 import { begin, call, openRaw, readAnswer } from './support/caller.js';
 import { answerOf, begin2, call2, openHttp2 } from './support/http2.js';
 import { makePki } from './support/pki.js';
 import { recordOf } from './support/records.js';
+import { configured } from './support/settings.js';
 import { startSidecar, type Sidecar } from './support/sidecar.js';
 
 const pki = makePki();
@@ -183,6 +186,40 @@ it('an upload that its caller gives up never looks whole', async () => {
   outgoing.destroy();
   expect(await reset.promise).toBe(8);
   expect(ended).toEqual([]);
+});
+
+it('an answer without a body is whole with its head, however late the application ends it', async () => {
+  const { url } = await application((stream) => {
+    stream.respond({ ':status': 200 });
+    setTimeout(() => stream.end(), 20);
+  });
+  const sidecar = await start(url);
+  const session = await openHttp2(sidecar);
+  open.push(session);
+  // More of them than a caller may give up.
+  for (let round = 0; round < 6; round += 1) {
+    const asked = Array.from({ length: 50 }, () => call2(session, { ':method': 'HEAD', ':path': '/late-end' }));
+    for (const { status } of await Promise.all(asked)) expect(status).toBe(200);
+  }
+  expect(await recordOf(sidecar, '/late-end')).toMatchObject({ status: 200, outcome: 'ok' });
+  expect((await call2(session)).status).toBe(200);
+});
+
+it('a connection is replaced before its stream numbers run out', async () => {
+  const { url } = await application();
+  const pool = new Http2Pool(configured({ 'upstream.url': url }).upstream, () => undefined);
+  open.push({ destroy: () => pool.close(new Error('over')) });
+  const first = pool.take();
+  const use = (times: number): void => {
+    for (let count = 0; count < times; count += 1) {
+      first.enter();
+      first.leave();
+    }
+  };
+  use(MAX_REQUESTS - 1);
+  expect(pool.take()).toBe(first);
+  use(1);
+  expect(pool.take()).not.toBe(first);
 });
 
 it('callers of all kinds share one connection', async () => {

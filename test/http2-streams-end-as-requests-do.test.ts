@@ -4,6 +4,7 @@ import type { Socket } from 'node:net';
 import { afterEach, expect, it } from 'vitest';
 import { startApplication, startRawApplication } from './support/application.js';
 import { answerOf, begin2, call2, openHttp2 } from './support/http2.js';
+import { block, FLAGS, frame, openFrames, request, uint32 } from './support/http2-frames.js';
 import { makePki, writePem } from './support/pki.js';
 import { recordOf } from './support/records.js';
 import { startSidecar, type Sidecar } from './support/sidecar.js';
@@ -203,6 +204,37 @@ it('a caller that takes nothing of its answer does not hold the application', as
   expect(stream.rstCode).toBe(8);
   await closed.promise;
   expect(await recordOf(sidecar, '/stalled')).toMatchObject({ outcome: 'caller_aborted' });
+});
+
+it('a stream that stands still takes no silent neighbour along', async () => {
+  const { url } = await application((seen, response) => {
+    if (seen.url === '/still') return response.end(Buffer.alloc(MIB));
+    setTimeout(() => response.end('late'), 1_000);
+  });
+  const sidecar = await start(url, { 'limits.bodyIdleTimeout': '300ms' });
+  const session = await connected(sidecar);
+  const silent = answerOf(begin2(session, { ':path': '/silent' }));
+  const still = begin2(session, { ':path': '/still' });
+  still.pause();
+  await once(still, 'close');
+  expect(still.rstCode).toBe(8);
+  expect(await silent).toMatchObject({ status: 200, body: 'late' });
+});
+
+it('a caller that reads nothing at all loses its connection', async () => {
+  const { url } = await application((_seen, response) => response.end(Buffer.alloc(MIB * 32)));
+  const sidecar = await start(url, { 'limits.bodyIdleTimeout': '300ms' });
+  const caller = await openFrames(sidecar);
+  open.push(caller.socket);
+  const most = uint32(2 ** 30);
+  caller.send(
+    frame('windowUpdate', 0, 0, most),
+    frame('headers', FLAGS.endStream | FLAGS.endHeaders, 1, block(request('/deaf'))),
+    frame('windowUpdate', 0, 1, most),
+  );
+  caller.socket.pause();
+  expect(await recordOf(sidecar, '/deaf')).toMatchObject({ outcome: 'caller_aborted' });
+  await expect.poll(() => sidecar.metric('mtls_sidecar_connections_open'), { timeout: 4_000 }).toBe(0);
 });
 
 it('an idle connection is ended with GOAWAY, one that never asked anything as well', async () => {

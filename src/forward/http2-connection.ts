@@ -13,6 +13,9 @@ export interface Http2ConnectionOwner {
 /** Requests of one connection at once, where the application permits more: past it another connection shares the work. */
 export const MAX_STREAMS = 100;
 
+/** Requests of one connection in all. RFC 9113 §5.1.1: its numbers run out, and then it would fail every request for good. */
+export const MAX_REQUESTS = 1_000_000;
+
 /** The head of an answer may be as long as in HTTP/1.1: applications set large cookies. Bytes, and fields. */
 const MAX_ANSWER_HEAD = 65_536;
 const MAX_ANSWER_FIELDS = 1_000;
@@ -24,6 +27,8 @@ export class Http2Connection {
   isConnected = false;
   /** Requests under way. */
   streams = 0;
+  /** Requests so far. */
+  private begun = 0;
   /** Answers completed; above 0 the application may close it under our feet. */
   served = 0;
   /** What ended it, if anything did. */
@@ -63,11 +68,12 @@ export class Http2Connection {
   }
 
   get isUsable(): boolean {
-    return !this.isSuspect && !this.session.closed && !this.session.destroyed;
+    return this.begun < MAX_REQUESTS && !this.isSuspect && !this.session.closed && !this.session.destroyed;
   }
 
   enter(): void {
     this.streams += 1;
+    this.begun += 1;
     if (this.isConnected) clearTimeout(this.timer);
   }
 

@@ -56,10 +56,12 @@ export class Http2Answer implements Outgoing {
     if (this.isGone()) return;
     this.stream.respond(fields, isWhole ? { endStream: true } : { waitForTrailers: true });
     this.headersSent = true;
-    this.isWhole = isWhole;
+    // Node has ended it where there can be no body (HEAD, 204, 304), whenever the application may say so.
+    const isEnded = this.stream.writableEnded;
+    this.isWhole = isWhole || isEnded;
     this.onProgress();
-    // No trailers are waited for where there can be no body.
-    if (this.stream.writableEnded) this.endRequest();
+    // No trailers are waited for then.
+    if (isEnded) this.endRequest();
   }
 
   /** Frames leave by themselves. */

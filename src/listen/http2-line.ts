@@ -42,7 +42,8 @@ export class Http2Line implements ConnectionLine {
   private idleSince = Date.now();
   /** When nothing more was accepted and nothing was under way any more; 0 before. */
   private endedAt = 0;
-  private sent = 0;
+  /** Bytes written when an answer was given up; null when none was since the last look. */
+  private writtenAtReset: number | null = null;
 
   constructor(
     private readonly entrance: Entrance,
@@ -148,13 +149,23 @@ export class Http2Line implements ConnectionLine {
 
   checkProgress(now: number): void {
     const { bodyIdleTimeout } = this.entrance.parts.limits;
-    const stalled = [...this.answers].filter((answer) => isPast(answer.stalled(now), now, bodyIdleTimeout));
-    // With a full connection a reset does not get out, either.
-    const { bytesWritten } = this.admitted.socket;
-    if (stalled.length > 0 && bytesWritten === this.sent) this.admitted.socket.destroy();
-    for (const answer of stalled) answer.giveUp();
-    this.sent = bytesWritten;
+    this.endIfFull();
+    for (const answer of [...this.answers]) {
+      if (isPast(answer.stalled(now), now, bodyIdleTimeout)) this.giveUp(answer);
+    }
     if (this.answers.size === 0) this.checkIdle(now);
+  }
+
+  private giveUp(answer: Http2Answer): void {
+    this.writtenAtReset ??= this.admitted.socket.bytesWritten;
+    answer.giveUp();
+  }
+
+  /** With a full connection a reset does not get out, either. One that did leaves the other requests alone, silent or not. */
+  private endIfFull(): void {
+    const { socket } = this.admitted;
+    if (this.writtenAtReset === socket.bytesWritten) socket.destroy();
+    this.writtenAtReset = null;
   }
 
   private checkIdle(now: number): void {

@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { createAccessLog, formatCombined, formatJson } from '../src/observe/access-log.js';
 import { createLog } from '../src/observe/log.js';
 import { maskQuery } from '../src/observe/mask.js';
+import { jsonNumber } from '../src/observe/text.js';
 import { clfTime, isoTime } from '../src/observe/timestamps.js';
 import { aConnection, aRecord, collectingLog } from './support/observed.js';
 
@@ -53,6 +54,29 @@ describe('an access record in JSON', () => {
       code: 'upstream_connect',
       detail: 'ECONNREFUSED',
     });
+  });
+
+  it('writes numbers as JavaScript does, to the thousandth', () => {
+    const fractions = Array.from({ length: 1000 }, (_, thousandths) => thousandths / 1000);
+    const numbers = [0, 7, 59, 1234, 999_999_999].flatMap((whole) => fractions.map((fraction) => whole + fraction));
+    const others = [
+      -0.0001,
+      -0.5,
+      -12.3456,
+      0.0004,
+      0.0005,
+      0.99951,
+      1e-9,
+      1e9 + 0.25,
+      1e15 + 0.5,
+      2 ** 52 + 0.5,
+      1e300,
+    ];
+    for (const number of [...numbers, ...others]) {
+      const exact = Number.isInteger(number) ? number : Math.round(number * 1000) / 1000;
+      expect(jsonNumber(number)).toBe(String(exact));
+    }
+    expect([null, NaN, Infinity, -Infinity].map(jsonNumber)).toEqual(['null', 'null', 'null', 'null']);
   });
 
   it('puts brackets around an IPv6 address', () => {

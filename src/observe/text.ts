@@ -33,11 +33,21 @@ export function armour(json: string): string {
   return json.replace(EVERY_UNSAFE_IN_JSON, (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`);
 }
 
+/** How the thousandths of a number are written: `''`, `.001`, `.01`. Looked up: V8 takes 0.1 µs to write a fraction, each time. */
+const THOUSANDTHS = Array.from({ length: 1000 }, (_, thousandths) => String(thousandths / 1000).slice(1));
+
 /** A JSON number with at most three decimals; `null` for what JSON cannot say. */
 export function jsonNumber(value: number | null): string {
   if (value === null || !Number.isFinite(value)) return 'null';
-  return Number.isInteger(value) ? String(value) : String(Math.round(value * 1000) / 1000);
+  if (Number.isInteger(value)) return String(value);
+  const rounded = Math.round(value * 1000);
+  if (rounded < 0 || rounded > LARGEST_LOOKED_UP) return String(rounded / 1000);
+  const whole = Math.floor(rounded / 1000);
+  return String(whole) + (THOUSANDTHS[rounded - whole * 1000] ?? '');
 }
+
+/** In thousandths. Far below 2 ** 53, so that each of them is exact. */
+const LARGEST_LOOKED_UP = 1e12;
 
 /** `192.0.2.1:443`, `[2001:db8::1]:443`. */
 export function peerAddress(address: string, port: number): string {

@@ -182,8 +182,9 @@ export class Admission {
   }
 
   private explain(error: HandshakeError): { readonly reason: ConnectionReason; readonly text: string } {
+    // Any other complaint did not end the handshake: whoever lacks the key to a certificate is not told of the certificate.
     const complaint = this.early?.error ?? null;
-    if (complaint !== null) return explainVerifyError(complaint);
+    if (complaint?.code === 'CERT_SIGNATURE_FAILURE') return explainVerifyError(complaint);
     if (error.code === undefined) return { reason: 'handshake_aborted', text: describe(error) };
     return { reason: explainHandshakeError(error), text: describe(error) };
   }

@@ -162,11 +162,17 @@ export class Admission {
    * more than one read, Node takes it for the end of the handshake. OpenSSL does not: it has noted its complaint, and goes
    * on with the next read, so that the verdict and the page come as after any other bad certificate. The queue is emptied
    * by that read; a second error is an end, and what has ended without one meets the deadline.
+   *
+   * Behind any other complaint an error is one of the handshake: of a caller without the key to its certificate, for one.
    */
   private isOver(socket: TLSSocket, error: HandshakeError): boolean {
     if (this.early !== null || this.secure) return true;
     this.early = readPeer(socket);
-    return this.early.error === null || error.library === undefined || error.library === 'SSL routines';
+    return !this.hasWrongSignature() || error.library === undefined || error.library === 'SSL routines';
+  }
+
+  private hasWrongSignature(): boolean {
+    return this.early?.error?.code === 'CERT_SIGNATURE_FAILURE';
   }
 
   private onTimeout(): void {
@@ -182,9 +188,8 @@ export class Admission {
   }
 
   private explain(error: HandshakeError): { readonly reason: ConnectionReason; readonly text: string } {
-    // Any other complaint did not end the handshake: whoever lacks the key to a certificate is not told of the certificate.
     const complaint = this.early?.error ?? null;
-    if (complaint?.code === 'CERT_SIGNATURE_FAILURE') return explainVerifyError(complaint);
+    if (complaint !== null && this.hasWrongSignature()) return explainVerifyError(complaint);
     if (error.code === undefined) return { reason: 'handshake_aborted', text: describe(error) };
     return { reason: explainHandshakeError(error), text: describe(error) };
   }

@@ -5,6 +5,7 @@ import { parseAllowRules } from './allow-rules.js';
 import { parseCertificates } from './certificates.js';
 import { parseRoutes } from './routes.js';
 import { parseTemplate } from '../nginx/log-template.js';
+import { TOKEN } from '../rewrite/field-grammar.js';
 import { ALLOWED_FACTS, isFact } from '../rewrite/request-facts.js';
 import { SETTINGS } from './schema.js';
 import { didYouMean } from './suggest.js';
@@ -36,7 +37,6 @@ const MILLISECONDS: Readonly<Record<string, number>> = { ms: 1, s: 1_000, m: 60_
 const BYTES: Readonly<Record<string, number>> = { '': 1, KiB: 1024, MiB: 1024 ** 2, GiB: 1024 ** 3 };
 const HOST_NAME =
   /^(?=.{1,253}$)[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?)*$/i;
-const TOKEN = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
 
 /** Headers that frame or route a request (RFC 9110, RFC 9112): an identity in one of them would break the exchange. */
 const HEADERS_NOT_FOR_IDENTITY = new Set([

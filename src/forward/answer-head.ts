@@ -1,4 +1,5 @@
 import { ProxyError } from '../errors.js';
+import { FIELD_TEXT, TOKEN } from '../rewrite/field-grammar.js';
 
 /** The head of an answer, and what it says about the body and the connection. */
 export interface AnswerHead {
@@ -67,7 +68,7 @@ export function readFields(text: string, start: number, fields: string[]): void 
     const name = text.slice(at, colon);
     if (!TOKEN.test(name)) throw broken('an answer with a character in a header name that none may have');
     const value = trimmed(text, colon + 1, end);
-    if (FORBIDDEN.test(value)) throw broken('an answer with a character in a header value that none may have');
+    if (!FIELD_TEXT.test(value)) throw broken('an answer with a character in a header value that none may have');
     fields.push(name, value);
     at = end + 2;
   }
@@ -79,8 +80,6 @@ export function broken(message: string): ProxyError {
 
 /** HTTP/0.9 and 2.0 are not spoken here. Some leave out the space before an empty reason. */
 const STATUS_LINE = /^HTTP\/1\.([01]) ([1-9]\d\d)(?: ([\t\x20-\x7e\x80-\xff]*))?\r\n/;
-const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
-const FORBIDDEN = /[^\t\x20-\x7e\x80-\xff]/;
 
 /**
  * Space and tab are all that counts as white space here: `trim` would also cut bytes of a text in latin1. A tab at the end

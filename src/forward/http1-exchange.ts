@@ -3,13 +3,11 @@ import { Readable } from 'node:stream';
 import type { AnswerHead } from './answer-head.js';
 import { BodySender, type BodyEvents } from './body-sender.js';
 import type { AnswerSink, Exchange, ForwardRequest } from './exchange.js';
+import { isIdempotent } from './idempotent.js';
 import { requestHead } from './request-head.js';
 import type { ConnectionUser, UpstreamConnection } from './upstream-connection.js';
 import { isConnectionClosed, upstreamError } from './upstream-errors.js';
 import type { Upstream } from './upstream.js';
-
-/** RFC 9110 §9.2.2. */
-const IDEMPOTENT: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'PUT', 'DELETE']);
 
 /** Up to this size head and body are one text and one write. Bytes. */
 const SMALL_BODY = 16_384;
@@ -136,7 +134,7 @@ export class Http1Exchange implements Exchange, ConnectionUser, BodyEvents {
    */
   private mayRetry(connection: UpstreamConnection, cause: Error): boolean {
     if (this.retried || connection.hasBegun || connection.served === 0) return false;
-    return this.request.body === null && IDEMPOTENT.has(this.request.method) && isConnectionClosed(cause);
+    return this.request.body === null && isIdempotent(this.request.method) && isConnectionClosed(cause);
   }
 
   private finish(): void {

@@ -6,13 +6,11 @@ import { fromHttp2Headers, toHttp2Headers } from '../rewrite/http2-headers.js';
 import type { AnswerSink, Exchange, ForwardRequest } from './exchange.js';
 import type { Http2Connection } from './http2-connection.js';
 import type { Http2Pool } from './http2-pool.js';
+import { isIdempotent } from './idempotent.js';
 import { upstreamError } from './upstream-errors.js';
 import type { Upstream } from './upstream.js';
 
 const { NGHTTP2_CANCEL, NGHTTP2_REFUSED_STREAM, NGHTTP2_FLAG_END_STREAM } = constants;
-
-/** RFC 9110 §9.2.2. */
-const IDEMPOTENT: ReadonlySet<string> = new Set(['GET', 'HEAD', 'OPTIONS', 'PUT', 'DELETE']);
 
 /** One request over a shared HTTP/2 connection. */
 export class Http2Exchange implements Exchange {
@@ -206,7 +204,7 @@ export class Http2Exchange implements Exchange {
     if (this.retried || this.answered || this.request.body instanceof Readable) return false;
     if (stream.rstCode === NGHTTP2_REFUSED_STREAM) return true;
     const isLost = connection.session.destroyed && connection.served > 0;
-    return isLost && this.request.body === null && IDEMPOTENT.has(this.request.method);
+    return isLost && this.request.body === null && isIdempotent(this.request.method);
   }
 
   private explain({ rstCode }: ClientHttp2Stream, { isConnected, failure }: Http2Connection): ProxyError {

@@ -1,11 +1,11 @@
 import { ProxyError } from '../errors.js';
+import { FIELD_TEXT, TOKEN } from '../rewrite/field-grammar.js';
 import type { ForwardRequest } from './exchange.js';
 
 /**
  * A request's head as it goes over the wire.
  *
- * Every part is looked at once more, whoever made it: a line end in any of them would be another request. So would some
- * letters beyond latin1, of which only the lower byte is written (U+010D ends in that of CR).
+ * Every part is looked at once more, whoever made it: a line end in any of them would be another request.
  * @returns latin1 text, with the empty line
  * @throws ProxyError `internal`, when a part cannot be sent
  */
@@ -29,7 +29,7 @@ export function fieldLines(flat: readonly string[]): string {
   for (let index = 0; index + 1 < flat.length; index += 2) {
     const name = flat[index] as string;
     const value = flat[index + 1] as string;
-    if (!TOKEN.test(name) || NO_VALUE.test(value)) throw unsendable('header');
+    if (!TOKEN.test(name) || !FIELD_TEXT.test(value)) throw unsendable('header');
     text += `${name}: ${value}\r\n`;
   }
   return text;
@@ -39,9 +39,7 @@ function unsendable(what: string): ProxyError {
   return new ProxyError('internal', 'internal', 'forward', `a ${what} that cannot be sent`);
 }
 
-const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
 const NO_TARGET = /^$|[^\x21-\x7e\x80-\xff]/;
-const NO_VALUE = /[^\t\x20-\x7e\x80-\xff]/;
 
 const CHUNKED_LINE = 'Transfer-Encoding: chunked\r\n';
 const CONTENT_METHODS: ReadonlySet<string> = new Set(['POST', 'PUT', 'PATCH']);

@@ -21,7 +21,7 @@ type Found =
  */
 export class StaticFiles {
   /**
-   * Loaded where files are sent alone: its table of types takes 20 ms of the start and 2 MB of each process. Begun at the start,
+   * Loaded where files are sent alone: its table of types takes 10 ms of the start and 2 MB of each process. Begun at the start,
    * so that what cannot be loaded ends the start and no request.
    */
   private readonly sender = import('send');

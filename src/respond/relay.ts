@@ -2,6 +2,7 @@ import { STATUS_CODES } from 'node:http';
 import type { ProxyError, RequestCode } from '../errors.js';
 import type { AnswerSink, Exchange } from '../forward/exchange.js';
 import type { Outcome } from '../observe/observer.js';
+import { FIELD_TEXT } from '../rewrite/field-grammar.js';
 import { headText, pairsOf } from '../rewrite/flat-headers.js';
 import { rewriteResponseHeaders } from '../rewrite/response-headers.js';
 import { refuse, statusOf } from './refuse.js';
@@ -138,7 +139,7 @@ export class Relay implements AnswerSink {
     this.pending = {
       status,
       // Anything at all, and nobody reads it (RFC 9112 §4): no reason to lose an answer.
-      reason: REASON.test(reason) ? reason : (STATUS_CODES[status] ?? ''),
+      reason: FIELD_TEXT.test(reason) ? reason : (STATUS_CODES[status] ?? ''),
       headers: rewriteResponseHeaders(headers, this.options.requestId, status),
     };
     // A body that comes with the head shall leave with it; an answer that trickles must not wait for it.
@@ -232,9 +233,6 @@ export class Relay implements AnswerSink {
     }
   }
 }
-
-/** RFC 9112 §4, in the bytes that Node writes. */
-const REASON = /^[\t\x20-\x7e\x80-\xff]*$/;
 
 /** More 1xx than any application has to say about one request. */
 const MAX_INFORMED = 64;

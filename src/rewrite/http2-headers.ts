@@ -1,3 +1,5 @@
+import { FIELD_TEXT, TOKEN } from './field-grammar.js';
+
 /** What Node's HTTP/2 takes as a header block: lower-case names, several values of one name as a list. */
 export type Http2Headers = Record<string, string | string[]>;
 
@@ -12,9 +14,6 @@ const OF_CONNECTION: ReadonlySet<string> = new Set([
   'te',
 ]);
 
-const NAME = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
-const VALUE = /^[\t\x20-\x7e\x80-\xff]*$/;
-
 /**
  * A flat list as a header block of HTTP/2 (RFC 9113 §8.2). Order and duplicates are kept, case cannot be.
  * @throws Error for what is no header. Node checks no values here, and separates them by NUL.
@@ -24,7 +23,7 @@ export function toHttp2Headers(flat: readonly string[]): Http2Headers {
   for (let index = 0; index + 1 < flat.length; index += 2) {
     const name = (flat[index] as string).toLowerCase();
     const value = flat[index + 1] as string;
-    if (!NAME.test(name) || !VALUE.test(value)) throw new Error(`${JSON.stringify(name)} is no header`);
+    if (!TOKEN.test(name) || !FIELD_TEXT.test(value)) throw new Error(`${JSON.stringify(name)} is no header`);
     if (OF_CONNECTION.has(name)) continue;
     const before = headers[name];
     if (before === undefined) headers[name] = value;

@@ -1,3 +1,4 @@
+import { EVERY_PATH } from '../admit/routes.js';
 import { SETTINGS } from './schema.js';
 import { didYouMean } from './suggest.js';
 import { parseUpstream } from './upstream.js';
@@ -146,9 +147,6 @@ const OWN: Readonly<Record<string, (value: unknown) => unknown>> = {
   return: parseReturn,
   type: parseType,
 };
-
-/** Of a route that is for a whole host. */
-const EVERY_PATH = '/*';
 
 function nameOf(hosts: readonly string[], path: string): string {
   if (hosts.length === 0) return path;

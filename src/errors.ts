@@ -90,14 +90,27 @@ export class ProxyError extends Error {
 /** A setting, file or credential that does not permit a start (or a reload). Ends a command with exit code 78. */
 export class ConfigError extends Error {
   override readonly name = 'ConfigError';
-  /** One sentence per problem, each naming the setting or file, where it came from and what is allowed. */
-  readonly problems: readonly string[];
 
-  constructor(problems: readonly string[]) {
+  /**
+   * @param problems one sentence each, naming the setting or file, where it came from and what is allowed
+   * @param includes what was read besides the settings file, as far as it is known: to be looked at until it is good
+   */
+  constructor(
+    readonly problems: readonly string[],
+    readonly includes: Includes = NO_INCLUDES,
+  ) {
     super(problems.join('\n'));
-    this.problems = problems;
   }
 }
+
+/** What a settings file consists of besides itself. Absolute names. */
+export interface Includes {
+  readonly files: readonly string[];
+  /** Looked through for names that fit a pattern: a file more is an include more. */
+  readonly directories: readonly string[];
+}
+
+export const NO_INCLUDES: Includes = { files: [], directories: [] };
 
 /** A command line that cannot be understood. Ends a command with exit code 64. */
 export class UsageError extends Error {

@@ -1,9 +1,10 @@
 import type { AddressInfo } from 'node:net';
 import { createAdminServer, type AdminServer } from './admin/admin-server.js';
 import type { Config, Route } from './config/config.js';
+import { ConfigError } from './errors.js';
 import type { Log } from './observe/log.js';
 import { ExpiryWatch, type Expiring } from './trust/expiry.js';
-import { Reloader, type Reading, type ReloadOutcome } from './trust/reloader.js';
+import { filesOf, Reloader, type Reading, type ReloadOutcome } from './trust/reloader.js';
 
 /** What is managed: this process, or the workers that it looks after. */
 export interface Managed {
@@ -139,8 +140,14 @@ export class Management {
     this.noteRestart(fresh);
     const log = { ...initial.log, level: fresh.log.level };
     const { includes, tls, clientCert, routes } = fresh;
-    const reading = await managed.read({ ...initial, includes, tls, clientCert, log, routes });
-    return { ...reading, apply: () => this.apply(reading) };
+    const next: Config = { ...initial, includes, tls, clientCert, log, routes };
+    try {
+      const reading = await managed.read(next);
+      return { ...reading, apply: () => this.apply(reading) };
+    } catch (error) {
+      // A file that settings name before it is there, or is good, is waited for.
+      throw error instanceof ConfigError ? new ConfigError(error.problems, filesOf(next)) : error;
+    }
   }
 
   private async apply({ config, apply }: Reading): Promise<void> {

@@ -220,6 +220,16 @@ describe('a bad set keeps the old one', () => {
     expect(sidecar.log.filter(({ detail }) => /clientCert\.ca/.test(String(detail)))).toHaveLength(1);
   });
 
+  it('is looked for where new settings name it before it is there', async () => {
+    const sidecar = await start({ yaml: 'log: {level: info}\n' });
+    writeFileSync(join(sidecar.directory, 'sidecar.yaml'), 'clientCert: {crl: late.pem}\n');
+    expect((await turnedDown(sidecar))['detail']).toMatch(/late\.pem/);
+    writePem(sidecar.directory, 'late.pem', sidecar.pki.ca.crl({ revoked: [{ serial: sidecar.pki.client.serial }] }));
+    await reloaded(sidecar);
+    expect((await call(sidecar)).status).toBe(400);
+    expect(sidecar.refusals().at(-1)).toMatchObject({ reason: 'revoked' });
+  });
+
   it('is not noticed at all when key and certificate fit again a moment later', async () => {
     const pki = makePki();
     const sidecar = await start({ pki });

@@ -19,8 +19,8 @@ const OTHERS = 'if ($ssl_client_s_dn != "CN=somebody else") { return 403; }';
 
 interface Running {
   readonly sidecar: RunningProgram;
-  /** Writes a file of conf.d, and resolves with the line that comes of it. */
-  readonly change: (name: string, content: string | null, message: string) => Promise<string>;
+  /** Writes a file of conf.d, and resolves with the line that comes of it, if one does. */
+  readonly change: (name: string, content: string | null, message: string | null) => Promise<string>;
 }
 
 /** nginx.conf, which includes conf.d/*.conf, whose server includes callers.inc. */
@@ -47,10 +47,11 @@ async function start(callers: string): Promise<Running> {
       .split('\n')
       .filter((line) => line.includes(message));
   const change: Running['change'] = async (name, content, message) => {
-    const before = lines(message).length;
+    const before = message === null ? 0 : lines(message).length;
     if (content === null) rmSync(join(conf, name));
     else writeFileSync(join(conf, `${name}~`), content);
     if (content !== null) renameSync(join(conf, `${name}~`), join(conf, name));
+    if (message === null) return '';
     await sidecar.said(new RegExp(`(?:${message}[^]*){${before + 1}}`));
     return lines(message).at(-1) ?? '';
   };
@@ -79,6 +80,16 @@ it('a file that a pattern finds only now counts, and so does its going', async (
   await change('bad.conf', 'client_max_body_size 7m;', '"settings":"limits"');
   await change('bad.conf', 'client_max_body_size 8k; ssl_protocols TLSv1.3;', APPLIED);
   await change('bad.conf', null, APPLIED);
+});
+
+it('a file that only a refused reading included is followed until it is put right', async () => {
+  const { change } = await start(OURS);
+  await change('new.inc', 'if (', null);
+  await change('callers.inc', 'include conf.d/new.inc;', REFUSED);
+  await change('new.inc', OTHERS, APPLIED);
+  // Gone, and back: a name that is missing is looked for.
+  await change('callers.inc', 'include conf.d/other.inc;', REFUSED);
+  await change('other.inc', OURS, APPLIED);
 });
 
 it('what cannot change while it runs waits for a restart, and that is said', async () => {

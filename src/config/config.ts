@@ -1,5 +1,7 @@
 /** The typed, deep-frozen form of every setting. Durations are milliseconds, sizes bytes, file names absolute. */
 
+import type { Includes } from '../errors.js';
+
 export type VerifyMode = 'required' | 'optional' | 'optional-no-ca' | 'off';
 export type TlsVersion = 'TLSv1' | 'TLSv1.1' | 'TLSv1.2' | 'TLSv1.3';
 export type Preset = 'nginx' | 'ingress-nginx' | 'haproxy' | 'xfcc' | 'rfc9440' | 'traefik';
@@ -95,13 +97,6 @@ export interface NamedCertificate {
   readonly keyPassphraseFile: string | null;
   /** Lower case; `*.` in front of a name means whatever ends in it. None: those that the certificate is for. */
   readonly serverNames: readonly string[];
-}
-
-/** What a settings file consists of besides itself. Absolute names. */
-export interface Includes {
-  readonly files: readonly string[];
-  /** Looked through for names that fit a pattern: a file more is an include more. */
-  readonly directories: readonly string[];
 }
 
 export interface Config {

@@ -1,6 +1,6 @@
 import { resolve } from 'node:path';
 import convict from 'convict';
-import { ConfigError } from '../errors.js';
+import { ConfigError, NO_INCLUDES } from '../errors.js';
 import { FORMATS } from './formats.js';
 import type { CaSource, Format } from './formats.js';
 import { nginxLayer } from './nginx-conf.js';
@@ -12,7 +12,7 @@ import { environmentLayer, fileLayer, flagLayer } from './sources.js';
 import type { Environment, Given, Layer } from './sources.js';
 import { parseUpstream } from './upstream.js';
 import type { CertificateEntry } from './certificates.js';
-import type { Config, Includes } from './config.js';
+import type { Config } from './config.js';
 
 /** Where settings come from. */
 export interface ConfigInput {
@@ -58,12 +58,10 @@ export function loadConfigWithSources(input: ConfigInput): LoadedConfig {
     // What seems to be missing, or to be at its default, may stand in the part that could not be read.
     ...(layers.every(({ isWhole }) => isWhole) ? brokenRules(config, given, malformed) : []),
   ];
-  if (problems.length > 0) throw new ConfigError(problems);
+  if (problems.length > 0) throw new ConfigError(problems, includes);
   const inForce = { ...config, tls: effectiveTls(config.tls) };
   return { config: deepFreeze(inForce), sources: new Map([...given].map(([name, { source }]) => [name, source])) };
 }
-
-const NO_INCLUDES: Includes = { files: [], directories: [] };
 
 /** Lowest precedence first, so that a later layer replaces an earlier one. */
 function readLayers({ flags = {}, env = process.env, file = null, nginx }: ConfigInput): Layer[] {

@@ -1,11 +1,10 @@
 import { readFileSync } from 'node:fs';
 import { basename, dirname, resolve } from 'node:path';
-import { ConfigError } from '../errors.js';
+import { ConfigError, type Includes } from '../errors.js';
 import type { ReportEntry } from '../nginx/ledger.js';
 import { parseConf } from '../nginx/syntax.js';
 import { NginxSyntaxError } from '../nginx/tokens.js';
 import { translate, type Translation } from '../nginx/translate.js';
-import type { Includes } from './config.js';
 import { glob } from './glob.js';
 import { SETTINGS } from './schema.js';
 import type { Given, Layer } from './sources.js';
@@ -31,6 +30,10 @@ export function importNginx({ file, prefix }: Pick<NginxInput, 'file' | 'prefix'
   const path = resolve(file);
   const files = new Set<string>();
   const directories = new Set<string>();
+  const includes = (): Includes => ({
+    files: [...files].filter((name) => name !== path),
+    directories: [...directories],
+  });
   try {
     const tree = parseConf(path, {
       read: (name) => {
@@ -44,10 +47,9 @@ export function importNginx({ file, prefix }: Pick<NginxInput, 'file' | 'prefix'
       prefix: prefix === null ? usualPrefix(path) : resolve(prefix),
       available: (setting) => SETTINGS.get(setting)?.format !== 'unavailable',
     });
-    files.delete(path);
-    return { ...translation, includes: { files: [...files], directories: [...directories] } };
+    return { ...translation, includes: includes() };
   } catch (error) {
-    if (error instanceof NginxSyntaxError) throw new ConfigError([error.message]);
+    if (error instanceof NginxSyntaxError) throw new ConfigError([error.message], includes());
     if ((error as NodeJS.ErrnoException).code === undefined) throw error;
     throw new ConfigError([`${path}: cannot be read: ${(error as Error).message}`]);
   }

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
-import type { Includes } from './config.js';
+import type { Includes } from '../errors.js';
 import { FORMATS } from './formats.js';
 import type { Format } from './formats.js';
 import { SECTIONS, SETTINGS, environmentName } from './schema.js';

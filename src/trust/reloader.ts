@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { Config } from '../config/config.js';
-import { ConfigError } from '../errors.js';
+import { ConfigError, NO_INCLUDES, type Includes } from '../errors.js';
 import type { Credentials } from './credentials.js';
 import { fingerprint } from './fingerprint.js';
 
@@ -54,6 +54,8 @@ export class Reloader {
   readonly history: ReloadOutcome[] = [];
   private current: { readonly config: Config; readonly digest: string | null };
   private seen: string;
+  /** What the last reading consisted of, if it was turned down: to be looked at until it is put right. */
+  private refusedIncludes = NO_INCLUDES;
   /** Fingerprint at the last look. */
   private candidate = '';
   /** Fingerprint of the last set that was turned down. */
@@ -120,7 +122,7 @@ export class Reloader {
   /** @returns milliseconds to the next look */
   private async glance(): Promise<number> {
     const { interval } = this.parts;
-    const found = look(this.current.config);
+    const found = this.look();
     const settle = Math.min(interval, SETTLE);
     if (found === this.seen) return interval;
     const moving = found !== this.candidate;
@@ -137,18 +139,26 @@ export class Reloader {
 
   private async attempt(): Promise<ReloadOutcome> {
     const at = Date.now();
-    const before = look(this.current.config);
+    const before = this.look();
     const reading = await this.tryRead();
-    if (reading instanceof ConfigError) return { at, result: 'refused', message: reading.problems.join('; ') };
-    if (look(this.current.config) !== before) {
+    if (reading instanceof ConfigError) {
+      this.refusedIncludes = reading.includes;
+      return { at, result: 'refused', message: reading.problems.join('; ') };
+    }
+    if (this.look() !== before) {
       return { at, result: 'refused', message: 'the files changed while they were read' };
     }
     const { config, digest } = reading;
+    this.refusedIncludes = NO_INCLUDES;
     this.seen = look(config);
     if (digest === this.current.digest) return { at, result: 'unchanged', message: 'nothing has changed' };
     await reading.apply();
     this.current = { config, digest };
     return { at, result: 'applied', message: 'settings and files were read anew' };
+  }
+
+  private look(): string {
+    return look(this.current.config, this.refusedIncludes);
   }
 
   private async tryRead(): Promise<Reading | ConfigError> {
@@ -168,20 +178,22 @@ export class Reloader {
 }
 
 /** A text that changes whenever something does that settings and credentials are read from. */
-function look(config: Config): string {
-  return fingerprint(watched(config), config.includes.directories);
+function look(config: Config, also = NO_INCLUDES): string {
+  const { files, directories } = filesOf(config);
+  return fingerprint([...files, ...also.files], [...directories, ...also.directories]);
 }
 
 /** Every file that the settings name, and the settings file itself with all that it includes. */
-function watched(config: Config): string[] {
-  const { tls, clientCert } = config;
+export function filesOf(config: Config): Includes {
+  const { tls, clientCert, includes } = config;
   const pairs = [tls, ...tls.certificates].flatMap(({ cert, key, keyPassphraseFile }) => [
     cert,
     key,
     keyPassphraseFile,
   ]);
-  const single = [config.file, ...config.includes.files, ...pairs].filter((path) => path !== null);
-  return [...single, ...tls.sessions.ticketKeys, ...clientCert.ca, ...clientCert.crl];
+  const single = [config.file, ...includes.files, ...pairs].filter((path) => path !== null);
+  const files = [...single, ...tls.sessions.ticketKeys, ...clientCert.ca, ...clientCert.crl];
+  return { files, directories: includes.directories };
 }
 
 /** Whether two readings mean the same. Keys are hashed, not kept. */

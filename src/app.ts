@@ -11,7 +11,7 @@ import type { Config, Route } from './config/config.js';
 import { configFor } from './config/routes.js';
 import { isSameProgram } from './forward/address.js';
 import { Applications, type Application } from './forward/applications.js';
-import type { Trust } from './listen/admission.js';
+import type { SessionMemory, Trust } from './listen/admission.js';
 import { Entrance } from './listen/entrance.js';
 import { KnownPaths } from './listen/known-paths.js';
 import { Listener } from './listen/listener.js';
@@ -40,7 +40,7 @@ import { loadCredentials, type Credentials } from './trust/credentials.js';
 import { expiring, expiringCallers, type Expiring } from './trust/expiry.js';
 import { digestOf, type Loaded, type Reading, type ReloadOutcome } from './trust/reloader.js';
 import { createRevocationCheck } from './trust/revocation.js';
-import { createServerContexts, trustDigest } from './trust/secure-context.js';
+import { createServerContexts } from './trust/secure-context.js';
 import { readSession } from './trust/session-tickets.js';
 
 export const { version } = createRequire(import.meta.url)('../package.json') as { version: string };
@@ -95,7 +95,6 @@ interface State {
   config: Config;
   credentials: Credentials;
   trust: Trust;
-  memory: SessionMemory;
 }
 
 /** The parts that the others report to. */
@@ -129,9 +128,8 @@ export function createService(
   { logTo, membership = null }: ServiceOptions = {},
 ): Service {
   const ticketSecret = membership?.ticketSecret ?? randomBytes(32);
-  const memory = newMemory(config);
-  const trust = createTrust({ config, credentials }, ticketSecret, memory);
-  const state: State = { phase: 'ready', config, credentials, trust, memory };
+  const trust = createTrust({ config, credentials }, ticketSecret);
+  const state: State = { phase: 'ready', config, credentials, trust };
   const own = membership === null ? config : shareOf(config, membership);
   const applications = new Applications();
   const reporting = createReporting({ config, applications, state, logTo, membership });
@@ -191,15 +189,15 @@ function createReporting(parts: {
 /**
  * What connections are judged by, made from one set of credentials.
  * @param ticketSecret seals session tickets where no keys are configured; processes that share it resume each other's
+ * @param before what was in force until now. Sessions outlive a reload that leaves trust as it is, and with them the chains
+ *   that they do not carry.
  */
-export function createTrust(
-  loaded: Loaded,
-  ticketSecret: Buffer,
-  memory: SessionMemory = newMemory(loaded.config),
-): Trust {
+export function createTrust(loaded: Loaded, ticketSecret: Buffer, before: Trust | null = null): Trust {
   const { config, credentials } = loaded;
-  const { resuming, starting, tickets, forName } = createServerContexts(config, credentials, ticketSecret);
+  const { resuming, starting, tickets, forName, digest } = createServerContexts(config, credentials, ticketSecret);
+  const memory = before?.memory.digest === digest ? before.memory : newMemory(config, digest);
   const policy = createPolicy(loaded, memory.knownPaths);
+  const terms = [config, ...config.routes].map(termsOf);
   const reader = tickets === null ? null : { open: (ticket: Buffer) => tickets.open(ticket), read: readSession };
   return {
     tls: {
@@ -211,9 +209,10 @@ export function createTrust(
       // As nginx offers. A caller that only speaks others is told so in the handshake.
       alpn: [...(config.listen.http2 ? ['h2'] : []), 'http/1.1', 'http/1.0'],
     },
-    resumption: reader === null ? null : new Resumption(reader, policy, memory.sessions),
+    resumption: reader === null ? null : new Resumption(reader, policy, terms, memory.sessions),
+    memory,
     policy,
-    terms: [config, ...config.routes].map(termsOf),
+    terms,
     routing: compileRouting(config.routes),
   };
 }
@@ -237,14 +236,8 @@ function createPolicy({ config, credentials }: Loaded, knownPaths: KnownPaths): 
   };
 }
 
-/** What the process remembers of handshakes; goes when trust changes. */
-interface SessionMemory {
-  readonly knownPaths: KnownPaths;
-  readonly sessions: SessionCache;
-}
-
-function newMemory({ tls }: Config): SessionMemory {
-  return { knownPaths: new KnownPaths(), sessions: new SessionCache(tls.sessions.lifetime) };
+function newMemory({ tls }: Config, digest: string): SessionMemory {
+  return { digest, knownPaths: new KnownPaths(), sessions: new SessionCache(tls.sessions.lifetime) };
 }
 
 function createServing(parts: {
@@ -406,7 +399,10 @@ export class Service {
     if (state.config.clientCert.crlExpired !== 'refuse') return;
     const { crls } = state.credentials;
     const ended = crls.some(({ nextUpdate }) => nextUpdate !== null && before <= nextUpdate && nextUpdate < now);
-    if (ended) entrance.reconsider();
+    if (!ended) return;
+    // Another value, so that handshakes under way are looked at again as well: OpenSSL may have verified them before the end.
+    state.trust = { ...state.trust };
+    entrance.reconsider();
   }
 
   /** The files as they are now, with these settings; not yet in use. @throws ConfigError */
@@ -417,15 +413,12 @@ export class Service {
 
   private apply(loaded: Loaded): void {
     const { state, entrance, ticketSecret } = this.parts;
-    const before = trustDigest(state.config, state.credentials);
-    const changed = trustDigest(loaded.config, loaded.credentials) !== before;
-    // Sessions outlive a reload that leaves trust as it is, and with them the chains that they do not carry.
-    if (changed) state.memory = newMemory(loaded.config);
-    state.trust = createTrust(loaded, ticketSecret, state.memory);
+    const { trust: before } = state;
+    state.trust = createTrust(loaded, ticketSecret, before);
     state.config = loaded.config;
     state.credentials = loaded.credentials;
     this.log.level = loaded.config.log.level;
-    if (changed) entrance.reconsider();
+    if (state.trust.memory !== before.memory) entrance.reconsider();
   }
 
   expiring(now: number): Expiring[] {

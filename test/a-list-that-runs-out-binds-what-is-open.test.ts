@@ -1,9 +1,12 @@
 import { writeFileSync } from 'node:fs';
 import { Agent } from 'node:https';
+import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
+import { Duplex } from 'node:stream';
+import { connect as connectTls } from 'node:tls';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { startApplication, type Application } from './support/application.js';
-import { call, openRaw, type Identity } from './support/caller.js';
+import { call, openRaw, tlsOptions, type Identity } from './support/caller.js';
 import { chainPem, generateKeys, issueClient, makePki } from './support/pki.js';
 import { startSidecar, type Sidecar } from './support/sidecar.js';
 import { visit } from './support/visit.js';
@@ -62,6 +65,38 @@ async function connected(sidecar: Sidecar, as: Identity = pki.client) {
 
 const sleep = (milliseconds: number) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
+/** Sends all of a caller's handshake but its last record, which is Finished. What follows waits with it. */
+function holdFinished(raw: Socket) {
+  let waiting: (() => void) | null = null;
+  let writes = 0;
+  let holding = (): void => undefined;
+  const isHolding = new Promise<void>((resolve) => (holding = resolve));
+  const socket = new Duplex({
+    read: () => undefined,
+    write(bytes: Buffer, _encoding, done) {
+      writes += 1;
+      if (writes !== 2) return void raw.write(bytes, done);
+      const last = lastRecord(bytes);
+      waiting = () => raw.write(bytes.subarray(last), done);
+      raw.write(bytes.subarray(0, last), holding);
+    },
+    destroy(error, done) {
+      raw.destroy();
+      done(error);
+    },
+  });
+  raw.on('data', (chunk) => socket.push(chunk)).on('end', () => socket.push(null));
+  raw.on('error', (error) => socket.destroy(error));
+  return { socket, isHolding, release: () => waiting?.() };
+}
+
+/** Where the last record of a flight begins. */
+function lastRecord(flight: Buffer): number {
+  let last = 0;
+  for (let at = 0; at < flight.length; at += 5 + flight.readUInt16BE(at + 3)) last = at;
+  return last;
+}
+
 describe('by default', () => {
   it.each([
     ['of the root', pki.client, () => ca.crl(brief())],
@@ -84,6 +119,26 @@ describe('by default', () => {
     afterTheEnd();
     expect(await caller.closed()).not.toMatch(/0\r\n\r\n$/);
   });
+
+  it.each(['TLSv1.2', 'TLSv1.3'] as const)(
+    'a handshake of %s that was held open meanwhile is refused',
+    async (version) => {
+      const sidecar = await start(ca.crl(brief()));
+      const held = holdFinished(connect(sidecar.port, '127.0.0.1'));
+      const { host: _host, port: _port, ...identity } = tlsOptions(sidecar);
+      const caller = connectTls({ ...identity, socket: held.socket, minVersion: version, maxVersion: version });
+      caller.write('GET / HTTP/1.1\r\nHost: localhost\r\n\r\n');
+      await held.isHolding;
+      afterTheEnd();
+      await sleep(2 * SECOND);
+      held.release();
+      let answer = '';
+      for await (const chunk of caller) answer += String(chunk);
+      expect(answer).toMatch(/^HTTP\/1\.1 400 /);
+      expect(sidecar.refusals().at(-1)).toMatchObject({ reason: 'crl_expired', tlsVersion: version });
+      expect(sidecar.requests()).toEqual([]);
+    },
+  );
 
   it.each(['TLSv1.2', 'TLSv1.3'] as const)('a session of %s is resumed in vain', async (version) => {
     const sidecar = await start(ca.crl(brief()));

@@ -38,7 +38,7 @@ export function compileAllowList(rules: readonly AllowRule[]): AllowList {
  * An identity that OpenSSL did not verify satisfies no condition about who it is: pins add to chain and expiry checks,
  * they never replace them.
  */
-export function rulesFor(identity: PeerIdentity, list: AllowList): AllowList {
+export function rulesFor(identity: Pick<PeerIdentity, 'verify' | 'certificate'>, list: AllowList): AllowList {
   if (list === null) return null;
   const certificate = identity.verify === 'SUCCESS' ? identity.certificate : null;
   return list.filter(({ matchesCertificate }) => {

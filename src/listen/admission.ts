@@ -7,9 +7,10 @@ import type { PeerCertificate, PeerIdentity } from '../identify/peer-identity.js
 import type { Endpoint } from '../identify/proxy-header.js';
 import type { Observer } from '../observe/observer.js';
 import { peekClientHello, type ClientHello } from './client-hello.js';
+import type { KnownPaths } from './known-paths.js';
 import { httpsLocation, sniff } from './plain-http.js';
 import { readProxyHeader } from './read-proxy-header.js';
-import type { Beginning, Resumption } from './resumption.js';
+import type { Beginning, Resumption, SessionCache } from './resumption.js';
 import {
   isCertifiedName,
   onGivingUp,
@@ -23,11 +24,20 @@ import { Recheck } from './recheck.js';
 import { judge, type Policy } from './verdict.js';
 import { explainHandshakeError, explainVerifyError } from './verify-errors.js';
 
+/** What the process remembers of handshakes; goes when trust changes. */
+export interface SessionMemory {
+  /** Names the trust that they were judged under. */
+  readonly digest: string;
+  readonly knownPaths: KnownPaths;
+  readonly sessions: SessionCache;
+}
+
 /** Everything a new connection is measured by; replaced whole when credentials or allow lists change. */
 export interface Trust {
   readonly tls: TlsParameters;
   /** Null when no session is ever resumed. */
   readonly resumption: Resumption | null;
+  readonly memory: SessionMemory;
   readonly policy: Policy;
   /** Of the settings themselves, then of each route. */
   readonly terms: readonly Terms[];

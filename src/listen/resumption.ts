@@ -1,5 +1,8 @@
 import { X509Certificate } from 'node:crypto';
 import { EventEmitter } from 'node:events';
+import { rulesFor } from '../admit/authorize.js';
+import type { Terms } from '../admit/standing.js';
+import { readPeerCertificate } from '../identify/peer-certificate.js';
 import type { SessionFacts } from '../trust/session-tickets.js';
 import { isPathValid, pathToAnchor } from './chain.js';
 import type { ClientHello } from './client-hello.js';
@@ -35,10 +38,14 @@ export interface Beginning {
 export class Resumption {
   private readonly byId = new EventEmitter();
 
-  /** @param kept sessions by id; outlives a reload that leaves trust as it is */
+  /**
+   * @param terms of the settings themselves, then of each route
+   * @param kept sessions by id; outlives a reload that leaves trust as it is
+   */
   constructor(
     private readonly reader: SessionReader,
     private readonly policy: Policy,
+    private readonly terms: readonly Terms[],
     kept: SessionCache,
   ) {
     // The names are those of tls.Server, in whose place this stands.
@@ -75,10 +82,25 @@ export class Resumption {
   /** Whether the verdict could be a good one. */
   private isPromising({ leaf, complaint }: SessionFacts): boolean {
     const { modes, purpose } = this.policy;
-    if (leaf === null) return modes.size > 1 || !modes.has('required');
-    if (complaint === 0) return this.isFollowable(leaf);
-    if (complaint === INVALID_PURPOSE && purpose === 'any') return this.isFollowable(leaf);
-    return ISSUER_ERRORS.has(complaint) && modes.has('optional-no-ca');
+    if (leaf === null) return (modes.size > 1 || !modes.has('required')) && this.isAllowed(null);
+    if (complaint === 0 || (complaint === INVALID_PURPOSE && purpose === 'any')) {
+      return this.isFollowable(leaf) && this.isAllowed(leaf);
+    }
+    return ISSUER_ERRORS.has(complaint) && modes.has('optional-no-ca') && this.isAllowed(null);
+  }
+
+  /**
+   * Whether the allow rules of some route could let it in. A route that asks nobody is none for a caller with a certificate:
+   * for the sake of a health check it would be kept from all others.
+   * @param leaf null when nothing is proved
+   */
+  private isAllowed(leaf: Buffer | null): boolean {
+    const { terms } = this;
+    // Most settings have a route without rules, and then there is no certificate to read.
+    if (terms.some(({ verify, allow }) => (verify === 'off' ? leaf === null : allow === null))) return true;
+    const certificate = leaf === null ? null : readPeerCertificate(leaf);
+    const caller = { verify: certificate === null ? 'NONE' : 'SUCCESS', certificate } as const;
+    return terms.some(({ verify, allow }) => verify !== 'off' && rulesFor(caller, allow)?.length !== 0);
   }
 
   private isFollowable(leaf: Buffer): boolean {

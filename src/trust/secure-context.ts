@@ -18,6 +18,8 @@ export interface ServerContexts {
   readonly tickets: SessionTickets | null;
   /** Null for a name that only the default certificate is there for; null itself when there is no other certificate. */
   readonly forName: ((serverName: string) => SecureContext | null) | null;
+  /** Names what sessions are bound to: equal for equal trust. */
+  readonly digest: string;
 }
 
 /**
@@ -30,30 +32,35 @@ export function createServerContexts(
   credentials: Credentials,
   ticketSecret: Buffer = randomBytes(32),
 ): ServerContexts {
-  const [first] = credentials.servers;
-  const resuming = createServerContext(config, credentials, first);
-  const forName = contextsByName(config, credentials);
-  if (!config.tls.sessions.resumption) return { resuming, starting: resuming, tickets: null, forName };
+  const [first, ...others] = credentials.servers;
+  const digest = trustDigest(config, credentials);
+  const contextOf = (pair: ServerPair): SecureContext => createServerContext(config, credentials, pair, digest);
+  const resuming = contextOf(first);
+  const forName = contextsByName(first, others, contextOf);
+  if (!config.tls.sessions.resumption) return { resuming, starting: resuming, tickets: null, forName, digest };
   const configured = credentials.ticketKeys.map(({ secret }) => secret);
   const secrets = configured.length > 0 ? configured : [ticketSecret];
-  const tickets = new SessionTickets(secrets, trustDigest(config, credentials));
-  const starting = createServerContext(config, credentials, first);
+  const tickets = new SessionTickets(secrets, digest);
+  const starting = contextOf(first);
   tickets.useIn(resuming, true);
   tickets.useIn(starting, false);
-  return { resuming, starting, tickets, forName };
+  return { resuming, starting, tickets, forName, digest };
 }
 
 /**
  * Contexts for the other certificates. They differ in nothing else: OpenSSL takes the certificate and the bundle from them,
  * and leaves sessions and tickets with the context that the handshake began in.
  */
-function contextsByName(config: Config, credentials: Credentials): ServerContexts['forName'] {
-  const [first, ...others] = credentials.servers;
+function contextsByName(
+  first: ServerPair,
+  others: readonly ServerPair[],
+  contextOf: (pair: ServerPair) => SecureContext,
+): ServerContexts['forName'] {
   if (others.length === 0) return null;
   return tableOfNames([
     // A name of the default certificate is not lost to a wildcard of another.
     { names: first.serverNames, value: null },
-    ...others.map((pair) => ({ names: pair.serverNames, value: createServerContext(config, credentials, pair) })),
+    ...others.map((pair) => ({ names: pair.serverNames, value: contextOf(pair) })),
   ]);
 }
 
@@ -62,7 +69,12 @@ function contextsByName(config: Config, credentials: Credentials): ServerContext
  * RSA-1024 leaves that nginx refuses.
  * @throws Error in OpenSSL's words when it does not take a certificate, key, CRL, cipher or curve
  */
-function createServerContext(config: Config, credentials: Credentials, pair: ServerPair): SecureContext {
+function createServerContext(
+  config: Config,
+  credentials: Credentials,
+  pair: ServerPair,
+  sessionIdContext: string,
+): SecureContext {
   const { tls } = config;
   const { cas, crls } = credentials;
   const { cert, key, passphrase } = pair;
@@ -83,7 +95,7 @@ function createServerContext(config: Config, credentials: Credentials, pair: Ser
     honorCipherOrder: true,
     // Node allows renegotiation, in which a caller could show another certificate than the one that was judged.
     secureOptions: constants.SSL_OP_NO_RENEGOTIATION | (tls.sessions.resumption ? 0 : constants.SSL_OP_NO_TICKET),
-    sessionIdContext: trustDigest(config, credentials),
+    sessionIdContext,
     sessionTimeout: Math.round(tls.sessions.lifetime / 1000),
   });
 }
@@ -97,7 +109,7 @@ export function cipherString({ ciphers, securityLevel }: Config['tls']): string 
  * Names what a session was verified against. OpenSSL resumes a session only under the same name, so that one which was
  * admitted under another bundle, revocation list or mode needs a full handshake. 32 characters is OpenSSL's limit.
  */
-export function trustDigest(config: Config, { cas, crls }: Credentials): string {
+function trustDigest(config: Config, { cas, crls }: Credentials): string {
   const { clientCert, tls } = config;
   const { depth, purpose, crlExpired } = clientCert;
   const facts = {

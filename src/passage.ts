@@ -40,6 +40,7 @@ export class Passage implements RelayOptions, TunnelObserver {
   private readonly startedTick = performance.now();
   private screened: ScreenedRequest | null = null;
   private way: Way;
+  private others: readonly Way[] = [];
   private body: Body = null;
   private relay: Relay | null = null;
   private forwardedTick = 0;
@@ -67,10 +68,14 @@ export class Passage implements RelayOptions, TunnelObserver {
     return this.head.httpVersion;
   }
 
-  /** Takes over what the screening found out, and which way the request goes. */
-  accept(screened: ScreenedRequest, way: Way): void {
+  /**
+   * Takes over what the screening found out, and which way the request goes.
+   * @param others that it may be read to take: no header or trailer of theirs is the caller's to send
+   */
+  accept(screened: ScreenedRequest, way: Way, others: readonly Way[]): void {
     this.screened = screened;
     this.way = way;
+    this.others = others;
     this.expectsContinue = screened.expectsContinue;
     if (screened.requestId !== null) this.requestId = screened.requestId;
   }
@@ -87,28 +92,23 @@ export class Passage implements RelayOptions, TunnelObserver {
     return relay;
   }
 
-  /**
-   * @param permit whose identity the application is told: under a route that asks nobody it is nobody's
-   * @param others that the request may be read to take: no header of theirs is the caller's to send
-   */
-  rewriteInput(
-    { connectionTokens, host }: ScreenedRequest,
-    { identity }: Permit,
-    others: readonly Pick<Way, 'ownHeaders'>[],
-  ): RewriteInput {
+  /** @param permit whose identity the application is told: under a route that asks nobody it is nobody's */
+  rewriteInput({ connectionTokens, host }: ScreenedRequest, { identity }: Permit): RewriteInput {
     const { connection, source } = this.call;
     const isKnown = identity === connection.identity;
     return {
-      rawHeaders: withoutHeaders(
-        this.head.rawHeaders,
-        others.map(({ ownHeaders }) => ownHeaders),
-      ),
+      rawHeaders: this.withoutThoseOfOthers(this.head.rawHeaders),
       connectionTokens,
       host,
       requestId: this.requestId,
       source,
       identityHeaders: isKnown ? connection.identityHeaders : connection.anonymousHeaders,
     };
+  }
+
+  private withoutThoseOfOthers(flat: readonly string[]): readonly string[] {
+    const names = this.others.map(({ ownHeaders }) => ownHeaders);
+    return withoutHeaders(flat, names);
   }
 
   forwardRequest(screened: ScreenedRequest, headers: string[], body: Body): ForwardRequest {
@@ -124,7 +124,9 @@ export class Passage implements RelayOptions, TunnelObserver {
       body,
       contentLength: screened.body === 'length' ? screened.contentLength : null,
       expectsContinue: screened.expectsContinue,
-      trailers: screened.announcesTrailers ? () => rewriteTrailers(request.rawTrailers) : null,
+      trailers: screened.announcesTrailers
+        ? () => rewriteTrailers(this.withoutThoseOfOthers(request.rawTrailers))
+        : null,
     };
   }
 

@@ -124,13 +124,13 @@ function admit(call: Call, passage: Passage, stages: ProxyStages): Admitted | Pr
   const screened = screen(passage.head, stages.screenRules, call.connection.identity.tls.serverName);
   if (!screened.ok) return screened;
   const { way, others } = waysOf(stages.choose(screened.host, screened.target), stages);
-  passage.accept(screened, way);
+  passage.accept(screened, way, others);
   const permit = permitFor(call, way, screened, passage);
   if (!(permit instanceof Permit)) return permit;
   const bodyLimits = strictest(way, others);
   const problem = oversized(screened, bodyLimits.maxBody);
   if (problem !== null) return problem;
-  const headers = way.rewriteHeaders(passage.rewriteInput(screened, permit, others));
+  const headers = way.rewriteHeaders(passage.rewriteInput(screened, permit));
   return { ok: true, permit, way, screened, bodyLimits, headers };
 }
 
@@ -171,11 +171,13 @@ interface Exchanging {
 
 /** Sends an admitted request to the application and lets the relay answer the caller. */
 function forward({ call, passage, relay }: Exchanging, { permit, way, screened, bodyLimits, headers }: Admitted): void {
-  takeBody(call.body, screened, bodyLimits, (body) => {
+  const { request, body: bytes } = call;
+  const endsWithLength = (): boolean => request.hasBody === undefined || request.complete;
+  takeBody({ bytes, framing: screened, endsWithLength }, bodyLimits, (body) => {
     // Its body may have proved unreadable already, in the packet of its head.
     if (passage.isOver || relay.outcome === 'refused') return;
-    const request = passage.forwardRequest(screened, headers, body);
-    relay.attach(way.upstream.send(permit, request, relay));
+    const forwarded = passage.forwardRequest(screened, headers, body);
+    relay.attach(way.upstream.send(permit, forwarded, relay));
   });
 }
 

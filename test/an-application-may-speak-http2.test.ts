@@ -5,7 +5,7 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { MAX_REQUESTS } from '../src/forward/http2-connection.js';
 import { Http2Pool } from '../src/forward/http2-pool.js';
 import { startApplication, startRawApplication, valuesOf } from './support/application.js';
-import { begin, call, openRaw, readAnswer } from './support/caller.js';
+import { begin, call, openRaw, readAnswer, sendRaw } from './support/caller.js';
 import { answerOf, begin2, call2, openHttp2 } from './support/http2.js';
 import { makePki } from './support/pki.js';
 import { recordOf } from './support/records.js';
@@ -79,6 +79,24 @@ describe('a caller of HTTP/1.1', () => {
     expect(valuesOf(rawHeaders, 'x-mine')).toEqual(['kept']);
     expect(valuesOf(rawHeaders, 'x-ssl-client-s-dn')).toEqual(['CN=im.qq.com,O=Tencent,C=CN']);
     expect(valuesOf(rawHeaders, 'host')).toEqual([]);
+  });
+
+  it('reaches it with headers that say something twice', async () => {
+    const { url, seen } = await application();
+    const sidecar = await start(url);
+    const twice = [
+      'Accept',
+      'Accept-Language',
+      'Authorization',
+      'Content-Language',
+      'Content-Type',
+      'If-Match',
+      'Range',
+    ];
+    const lines = twice.flatMap((name) => [`${name}: 1`, `${name}: 2`]).join('\r\n');
+    const answer = await sendRaw(sidecar, `GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n${lines}\r\n\r\n`);
+    expect(answer).toMatch(/^HTTP\/1\.1 200 /);
+    for (const name of twice) expect(valuesOf((seen[0] as Seen).rawHeaders, name).join(', '), name).toBe('1, 2');
   });
 
   it('sends bodies of every kind', async () => {

@@ -46,6 +46,8 @@ describe('an answer that Node would not write', () => {
   it.each([
     ...inOneOrTwo('HTTP/1.1 000 Nothing\r\nContent-Length: 2\r\n\r\n', 'ok'),
     ...inOneOrTwo('HTTP/1.1 099 Odd\r\nContent-Length: 2\r\n\r\n', 'ok'),
+    ...inOneOrTwo('HTTP/1.1 600 Odd\r\nContent-Length: 2\r\n\r\n', 'ok'),
+    ...inOneOrTwo('HTTP/1.1 999 Odd\r\nContent-Length: 2\r\n\r\n', 'ok'),
   ])('is a 502 with a status that is none (%#)', async (...packets) => {
     reply = packets;
     const path = `/status-${Math.random()}`;

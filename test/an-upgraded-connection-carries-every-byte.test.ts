@@ -242,6 +242,7 @@ describe('any other protocol', () => {
       ['with a length', 'HTTP/1.1 403 Forbidden\r\nContent-Length: 4\r\n\r\nnope', 403, 'nope'],
       ['until its end', 'HTTP/1.0 403 Forbidden\r\n\r\nnope', 403, 'nope'],
       ['without a body', 'HTTP/1.1 204 No Content\r\n\r\n', 204, ''],
+      ['without the body of a 205', 'HTTP/1.1 205 Reset Content\r\nContent-Length: 4\r\n\r\nnope', 205, ''],
     ])('leaves the caller with its answer %s', async (_how, bytes, status, body) => {
       onUpgrade = (socket) => socket.end(bytes);
       const headers = { connection: 'Upgrade', upgrade: 'echo' };

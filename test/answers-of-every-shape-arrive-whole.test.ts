@@ -86,6 +86,18 @@ describe('as an application writes them', () => {
     expect(answer.headers['transfer-encoding']).toBeUndefined();
   });
 
+  it.each(['Content-Length: 5\r\n\r\nhello', 'Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n'])(
+    'without the body that a 205 cannot have (%j)',
+    async (rest) => {
+      bytes = `HTTP/1.1 205 Reset Content\r\n${rest}`;
+      const answer = await call(sidecar, { path: `/reset/${rest.length}` });
+      expect(answer).toMatchObject({ status: 205, body: '' });
+      expect(answer.headers['content-length']).toBe('0');
+      expect(answer.headers['transfer-encoding']).toBeUndefined();
+      expect(await recordOf(sidecar, `/reset/${rest.length}`)).toMatchObject({ outcome: 'ok', bytesOut: 0 });
+    },
+  );
+
   it('to HEAD, with the length of what GET would get', async () => {
     bytes = 'HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n';
     const answer = await call(sidecar, { method: 'HEAD', path: '/head' });

@@ -134,6 +134,48 @@ it.each([
   expect(await recordOf(sidecar, path)).toMatchObject({ outcome: 'caller_aborted', status: 0 });
 });
 
+it.each([
+  ['5', 'hello'],
+  ['60000', 'x'.repeat(60_000)],
+  ['0', ''],
+])('a body longer than the announced %s bytes never looks whole to the application', async (length, announced) => {
+  let seen = '';
+  const arrived = signal();
+  const ended = signal();
+  const { url } = await raw((socket) => {
+    socket.on('data', (chunk) => {
+      seen += chunk.toString('latin1');
+      arrived.resolve();
+    });
+    socket.on('close', () => ended.resolve());
+  });
+  const sidecar = await start(url);
+  const path = `/excess/${length}`;
+  const caller = await openFrames(sidecar);
+  open.push(caller.socket);
+  const head = block([...request(path).map(asPost), ['content-length', length]]);
+  const pieces = (announced.match(/[^]{1,16000}/g) ?? []).map((piece) => frame('data', 0, 1, Buffer.from(piece)));
+  caller.send(frame('headers', FLAGS.endHeaders, 1, head), ...pieces);
+  await arrived.promise;
+  caller.send(frame('data', FLAGS.endStream, 1, Buffer.from('x')));
+  await ended.promise;
+  expect(isWhole(seen)).toBe(false);
+  expect(await recordOf(sidecar, path)).toMatchObject({ outcome: 'caller_aborted', status: 0 });
+});
+
+it.each(['0', '5'])('a body of the announced %s bytes is whole when its caller says so, later', async (length) => {
+  const { url, seen } = await application((_seen, response) => response.end('ok'));
+  const sidecar = await start(url);
+  const session = await connected(sidecar);
+  const stream = begin2(session, { ':method': 'POST', 'content-length': length });
+  if (length === '5') stream.write('hello');
+  await delay(50);
+  expect(seen).toEqual([]);
+  stream.end();
+  expect((await answerOf(stream)).status).toBe(200);
+  expect(seen[0]?.body.length).toBe(Number(length));
+});
+
 it('a caller that resets its stream takes the request to the application along, and leaves its neighbours', async () => {
   const closed = signal();
   const { url, server } = await application((seen, response) => {
@@ -318,6 +360,18 @@ it('callers that stay good are asked to connect anew when trust changes', async 
   writePem(sidecar.directory, 'ca.pem', pki.ca.certPem + other.ca.certPem);
   expect((await goaway)[0]).toBe(0);
 });
+
+function asPost([name, value]: [string, string]): [string, string] {
+  return [name, name === ':method' ? 'POST' : value];
+}
+
+/** Whether an application would take these bytes for a whole request (RFC 9112 §6). */
+function isWhole(bytes: string): boolean {
+  const [head = '', ...rest] = bytes.split('\r\n\r\n');
+  const body = rest.join('\r\n\r\n');
+  const length = /\r\ncontent-length: (\d+)/i.exec(head)?.[1];
+  return length === undefined ? body.endsWith('0') || !/chunked/i.test(head) : body.length >= Number(length);
+}
 
 function delay(milliseconds: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, milliseconds));

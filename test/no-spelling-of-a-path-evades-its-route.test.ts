@@ -163,6 +163,9 @@ it('another spelling gets no larger body through, and no header that its route k
       expect(await send(target, `Transfer-Encoding: chunked\r\n\r\n7d0\r\n${body}\r\n0\r\n\r\n`)).toBe('413');
       expect(await send(target, 'X-Internal: yes\r\nContent-Length: 0\r\n\r\n')).toBe('200');
       expect(seenNames()).not.toContain('x-internal');
+      const trailers = 'Trailer: X-Internal, X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n';
+      expect(await send(target, `${trailers}X-Internal: yes\r\nX-Sum: 1\r\n\r\n`)).toBe('200');
+      expect(application.seen.at(-1)?.rawTrailers).toEqual(['X-Sum', '1']);
     }
     expect(await send('/other', 'X-Internal: yes\r\nX-Role: admin\r\nContent-Length: 0\r\n\r\n')).toBe('200');
     expect(seenNames()).toContain('x-internal');

@@ -262,25 +262,27 @@ function readFraming(head: RequestHead, fields: Fields): Framing | Problem {
     if (contentLength !== null) return bad('both Content-Length and Transfer-Encoding');
     if (head.httpVersion !== '1.1') return bad('Transfer-Encoding in HTTP/1.0');
     if (transferEncoding.toLowerCase() !== 'chunked') return bad('a Transfer-Encoding other than chunked');
-    return { body: 'chunked', contentLength: -1 };
+    return UNKNOWN_BODY;
   }
-  if (contentLength === null) return { body: 'none', contentLength: 0 };
+  if (contentLength === null) return NO_BODY;
   if (contentLengths > 1 || !/^\d{1,15}$/.test(contentLength)) return bad('several or malformed Content-Length');
   const length = Number(contentLength);
-  return { body: length === 0 ? 'none' : 'length', contentLength: length };
+  return length === 0 ? NO_BODY : { body: 'length', contentLength: length };
 }
 
 /** RFC 9113 §8.1.1, §8.2.2: frames delimit the body; a length besides must be that of all of them, which the parser counts. */
 function readFrames(hasBody: boolean, { contentLength, contentLengths, transferEncoding }: Fields): Framing | Problem {
   if (transferEncoding !== null) return bad('a Transfer-Encoding in HTTP/2');
-  if (contentLength === null) return hasBody ? { body: 'chunked', contentLength: -1 } : NO_BODY;
+  if (contentLength === null) return hasBody ? UNKNOWN_BODY : NO_BODY;
   if (contentLengths > 1 || !/^\d{1,15}$/.test(contentLength)) return bad('several or malformed Content-Length');
   const length = Number(contentLength);
-  if (!hasBody && length > 0) return bad('a Content-Length without a body');
-  return hasBody && length > 0 ? { body: 'length', contentLength: length } : NO_BODY;
+  if (!hasBody) return length > 0 ? bad('a Content-Length without a body') : NO_BODY;
+  // None is announced, and more may come: chunked, the application does not take it for whole before the caller has said so.
+  return length === 0 ? UNKNOWN_BODY : { body: 'length', contentLength: length };
 }
 
 const NO_BODY: Framing = { body: 'none', contentLength: 0 };
+const UNKNOWN_BODY: Framing = { body: 'chunked', contentLength: -1 };
 
 function misdirected(host: string, names: readonly string[], serverName: string | null): Problem | null {
   if (names.length === 0) return null;

@@ -18,11 +18,14 @@ export interface BodyLimits {
 export class RequestBody extends Readable {
   /** Bytes received so far. */
   received = 0;
+  private last: Buffer | null = null;
   private timer: NodeJS.Timeout | null = null;
 
+  /** @param length bytes announced; negative when none are */
   constructor(
     private readonly source: Readable,
     private readonly limits: BodyLimits,
+    private readonly length: number,
   ) {
     super();
     source.on('data', this.onChunk);
@@ -42,7 +45,9 @@ export class RequestBody extends Readable {
       this.destroy(new ProxyError('body_too_large', 'downstream', 'forward', message));
       return;
     }
-    if (this.push(chunk)) this.timer?.refresh();
+    // With it the application has a whole request, and a caller of HTTP/2 has not yet said that it is (RFC 9113 §8.1.1).
+    if (this.received === this.length) this.last = chunk;
+    else if (this.push(chunk)) this.timer?.refresh();
     else {
       this.stopTimer();
       this.source.pause();
@@ -53,6 +58,7 @@ export class RequestBody extends Readable {
     this.stopTimer();
     // A stream of HTTP/2 says `end` when it was reset, too.
     if (this.source.destroyed) return;
+    if (this.last !== null) this.push(this.last);
     this.push(null);
   };
 
@@ -80,26 +86,30 @@ export type Body = Buffer | RequestBody | null;
 /** A body up to this size is taken whole if it is there whole. Bytes. */
 const SMALL_BODY = 65_536;
 
+/** A body as it comes from the caller. */
+export interface BodySource {
+  readonly bytes: Readable;
+  readonly framing: { readonly body: 'none' | 'length' | 'chunked'; readonly contentLength: number };
+  /** Whether nothing follows the bytes that were announced. */
+  readonly endsWithLength: () => boolean;
+}
+
 /**
  * Hands over the body of a request: at once when there is none, otherwise in the next tick, when a small body that came
  * in the same packet as its head has been parsed and can be sent on in one write. Nothing is waited for beyond that.
  */
-export function takeBody(
-  request: Readable,
-  framing: { readonly body: 'none' | 'length' | 'chunked'; readonly contentLength: number },
-  limits: BodyLimits,
-  use: (body: Body) => void,
-): void {
+export function takeBody(source: BodySource, limits: BodyLimits, use: (body: Body) => void): void {
+  const { bytes, framing } = source;
   if (framing.body === 'none') {
     use(null);
     return;
   }
-  process.nextTick(() => use(takeWhole(request, framing.contentLength) ?? new RequestBody(request, limits)));
+  process.nextTick(() => use(takeWhole(source) ?? new RequestBody(bytes, limits, framing.contentLength)));
 }
 
 /** Judged by length: `complete` is set a moment later, when the parser has looked behind the body. */
-function takeWhole(request: Readable, length: number): Buffer | null {
-  if (length < 0 || length > SMALL_BODY || request.readableLength !== length) return null;
+function takeWhole({ bytes: request, framing: { contentLength: length }, endsWithLength }: BodySource): Buffer | null {
+  if (length < 0 || length > SMALL_BODY || request.readableLength !== length || !endsWithLength()) return null;
   // By its length: on Node 26 `read()` gives the first packet alone.
   return request.read(length) as Buffer | null;
 }

@@ -167,18 +167,20 @@ class TunnelAttempt {
     if (kept === null) return;
     this.answered = true;
     kept.push('Connection', 'close');
-    const framed = response.headers['content-length'] !== undefined || isBodiless(this.ends.request, response);
+    const bodiless = isBodiless(this.ends.request, response);
+    const framed = response.headers['content-length'] !== undefined || bodiless;
     if (!framed) kept.push('Transfer-Encoding', 'chunked');
     socket.write(headText(`HTTP/1.1 ${response.statusCode} ${response.statusMessage}`, kept), 'latin1');
     response.on('error', (error) => this.onError(error));
-    response.on('data', (chunk: Buffer) => (this.refusalBytes += chunk.length));
+    response.on('data', (chunk: Buffer) => (this.refusalBytes += bodiless ? 0 : chunk.length));
     response.setTimeout(this.settings.upstream.idleTimeout, () => {
       this.timedOut = true;
       response.destroy(new Error('the application stopped sending'));
     });
     const body = framed ? response : response.pipe(chunks());
     body.once('end', () => endGently(socket as Socket));
-    body.pipe(socket, { end: false });
+    if (bodiless) body.resume();
+    else body.pipe(socket, { end: false });
   }
 
   /** @returns the headers for the caller, or null when there is no passing this answer on */
@@ -289,9 +291,9 @@ function noTunnelToHttp2(): ProxyError {
   return new ProxyError('bad_request', 'downstream', 'forward', 'an Upgrade, where the application speaks HTTP/2');
 }
 
-/** Whether an answer has no body, whatever its headers say (RFC 9112 §6.3). */
+/** Whether an answer has no body, whatever its headers say (RFC 9112 §6.3, and for 205, RFC 9110 §15.3.6). */
 function isBodiless(request: TunnelRequest, { statusCode }: IncomingMessage): boolean {
-  return request.method === 'HEAD' || statusCode === 204 || statusCode === 304;
+  return request.method === 'HEAD' || statusCode === 204 || statusCode === 205 || statusCode === 304;
 }
 
 /** Chunked coding (RFC 9112 §7.1), so that an answer cut short does not look whole. */

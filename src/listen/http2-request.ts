@@ -39,7 +39,7 @@ export class Http2Request implements Incoming {
   }
 
   get complete(): boolean {
-    return !this.hasBody || this.stream.readableEnded;
+    return !this.hasBody || this.stream.readableEnded || this.stream.state.remoteClose === 1;
   }
 }
 

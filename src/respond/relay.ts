@@ -133,7 +133,7 @@ export class Relay implements AnswerSink {
   }
 
   head(status: number, reason: string, headers: readonly string[]): void {
-    if (status < 200 || status > 999) return this.distrust(`an answer with status ${status}`);
+    if (status < 200) return this.distrust(`an answer with status ${status}`);
     this.headAt = performance.now();
     this.status = status;
     this.pending = {
@@ -154,7 +154,11 @@ export class Relay implements AnswerSink {
   }
 
   data(chunk: Buffer, done?: () => void): boolean {
-    if (this.broken) return true;
+    // RFC 9110 §15.3.6: a 205 has no body, though its application may send one.
+    if (this.broken || this.status === 205) {
+      done?.();
+      return true;
+    }
     this.bytesOut += chunk.length;
     if (this.pending !== null && this.first === null) {
       this.first = chunk;

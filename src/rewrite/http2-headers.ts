@@ -15,7 +15,19 @@ const OF_CONNECTION: ReadonlySet<string> = new Set([
 ]);
 
 /**
- * A flat list as a header block of HTTP/2 (RFC 9113 §8.2). Order and duplicates are kept, case cannot be.
+ * Node sends these once or not at all, and HTTP/1.1 lets several pass. Joined they say the same (RFC 9110 §5.2), or, where two
+ * make no sense, as little. Host and Content-Length are not here: two of them are two messages.
+ */
+const SENT_ONCE: ReadonlySet<string> = new Set([
+  ...['access-control-allow-credentials', 'access-control-max-age', 'access-control-request-method', 'age'],
+  ...['authorization', 'content-encoding', 'content-language', 'content-location', 'content-md5', 'content-range'],
+  ...['content-type', 'date', 'dnt', 'etag', 'expires', 'from', 'if-match', 'if-modified-since', 'if-none-match'],
+  ...['if-range', 'if-unmodified-since', 'last-modified', 'location', 'max-forwards', 'proxy-authorization', 'range'],
+  ...['referer', 'retry-after', 'tk', 'upgrade-insecure-requests', 'user-agent', 'x-content-type-options'],
+]);
+
+/**
+ * A flat list as a header block of HTTP/2 (RFC 9113 §8.2). Order and duplicates are kept but for `SENT_ONCE`, case cannot be.
  * @throws Error for what is no header. Node checks no values here, and separates them by NUL.
  */
 export function toHttp2Headers(flat: readonly string[]): Http2Headers {
@@ -27,7 +39,7 @@ export function toHttp2Headers(flat: readonly string[]): Http2Headers {
     if (OF_CONNECTION.has(name)) continue;
     const before = headers[name];
     if (before === undefined) headers[name] = value;
-    else if (typeof before === 'string') headers[name] = [before, value];
+    else if (typeof before === 'string') headers[name] = SENT_ONCE.has(name) ? `${before}, ${value}` : [before, value];
     else before.push(value);
   }
   return headers;

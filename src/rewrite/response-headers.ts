@@ -7,10 +7,10 @@ import { HOP_BY_HOP, namedByConnection } from './hop-by-hop.js';
  * @param received flat list
  * @param requestId null for a section that carries none (1xx, trailers)
  * @param status where it is known; it decides whether a length may be told
- * @throws ProxyError when the body could not be passed on as what it is
+ * @throws ProxyError when the body could not be passed on as what it is, or the status is none
  */
 export function rewriteResponseHeaders(received: readonly string[], requestId: string | null, status = 0): string[] {
-  const bodiless = requestId === null || status === 204;
+  const bodiless = requestId === null || status === 204 || status === 205;
   const named = namedByConnection(connectionTokens(received));
   const headers: string[] = [];
   let coding = '';
@@ -18,24 +18,30 @@ export function rewriteResponseHeaders(received: readonly string[], requestId: s
     const name = received[index] as string;
     const lower = name.toLowerCase();
     if (lower === 'transfer-encoding') coding += `,${received[index + 1]}`;
-    // RFC 9110 §8.6: no length in 1xx and 204; nor, by §6.5.1, in trailers.
+    // RFC 9110 §8.6: no length in 1xx and 204; nor, by §6.5.1, in trailers. That of a 205 is ours to tell.
     if (bodiless && lower === 'content-length') continue;
     if (HOP_BY_HOP.has(lower) || lower === 'x-request-id' || named?.has(lower) === true) continue;
     headers.push(name, received[index + 1] as string);
   }
   if (requestId === null) return headers;
-  if (coding !== '' && status !== 101) refuseUnknownCoding(coding.slice(1));
+  refuseUnfit(status, coding);
+  if (status === 205) headers.push('Content-Length', '0');
   headers.push('X-Request-Id', requestId);
   return headers;
 }
 
-/**
- * The chunks are taken off and put on anew, and the header with them. Another coding beneath them would lose its only
- * mark, and nobody asked for one: `TE` is not forwarded.
- */
-function refuseUnknownCoding(coding: string): void {
-  if (coding.trim().toLowerCase() === 'chunked') return;
-  throw new ProxyError('upstream_protocol', 'upstream', 'rewrite', `an answer in transfer coding ${coding}`);
+/** @param codings a comma before each */
+function refuseUnfit(status: number, codings: string): void {
+  // RFC 9110 §15. Some use such numbers for errors of their own, and HTTP/2 does not carry them.
+  if (status > 599) throw unfit(`an answer with status ${status}`);
+  // The chunks are taken off and put on anew, and the header with them. Another coding beneath them would lose its only
+  // mark, and nobody asked for one: `TE` is not forwarded.
+  if (codings === '' || status === 101 || codings.slice(1).trim().toLowerCase() === 'chunked') return;
+  throw unfit(`an answer in transfer coding ${codings.slice(1)}`);
+}
+
+function unfit(message: string): ProxyError {
+  return new ProxyError('upstream_protocol', 'upstream', 'rewrite', message);
 }
 
 const NONE: readonly string[] = [];

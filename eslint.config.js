@@ -76,8 +76,13 @@ const NO_OWNER =
 const DESCRIPTOR_WRITER = ['observe/output.ts'];
 /** The demo plays caller, application and PKI in one process. */
 const DEMO = ['commands/demo.ts'];
-/** Ask another process: the admin listener of a sidecar, a sidecar as its callers do, whether an application is there. */
-const ADMIN_CALLER = ['commands/ask-admin.ts', 'commands/explain-call.ts', 'commands/check-upstream.ts'];
+/**
+ * Ask another process: the admin listener of a sidecar, a sidecar as its callers do, whether an application is there, the
+ * API server of Kubernetes.
+ */
+const ASKS_ANOTHER = ['ask-admin', 'explain-call', 'check-upstream', 'kubernetes-secret'].map(
+  (name) => `commands/${name}.ts`,
+);
 
 /** One owner per power: modules that only their owner may import as values. */
 const MODULE_POWERS = [
@@ -219,7 +224,7 @@ const SYNTAX_POWERS = [
   },
   {
     at: [networkImport(`[imported.name=/^${CLIENT_NAMES}$/]`)],
-    owners: ['forward/**', ...ADMIN_CALLER, ...DEMO],
+    owners: ['forward/**', ...ASKS_ANOTHER, ...DEMO],
     why: 'Outgoing connections belong to forward: it alone knows timeouts, aborts and retries.',
   },
   {

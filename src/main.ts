@@ -20,6 +20,7 @@ process.exit(
       explain: async () => (await import('./commands/explain.js')).explain,
       probe: async () => (await import('./commands/probe.js')).probe,
       drain: async () => (await import('./commands/drain.js')).drain,
+      'rotate-ticket-keys': async () => (await import('./commands/rotate-ticket-keys.js')).rotateTicketKeys,
       import: async () => (await import('./commands/import.js')).importCommand,
       demo: async () => (await import('./commands/demo.js')).demo,
     },

@@ -75,7 +75,7 @@ describe('documents name only what exists', () => {
   });
 
   it.each(FILES.filter((file) => /^[^/]+\.md$|^config\//.test(file)))('%s: commands', async (document) => {
-    const named = [...literals(readProjectFile(document)).matchAll(/\bmtls-sidecar ([a-z]+)\b/g)];
+    const named = [...literals(readProjectFile(document)).matchAll(/\bmtls-sidecar ([a-z][a-z-]*)/g)];
     const known = await Promise.all(named.map(async ([, name = '']) => [name, await isCommand(name)]));
     expect(known.filter(([, exists]) => exists !== true)).toEqual([]);
   });

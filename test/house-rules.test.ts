@@ -158,7 +158,7 @@ describe('every power has one owner', () => {
     ['node:fs', /^src\/(trust\/|config\/|forward\/static-files\.ts|observe\/output\.ts|commands\/demo\.ts)/],
     ['node:fs/promises', /^src\/(trust\/|config\/|forward\/static-files\.ts|observe\/output\.ts|commands\/demo\.ts)/],
     ['node:http', /^src\/(listen|admin|forward)\/|^src\/(respond\/relay|commands\/demo)\.ts$/],
-    ['node:https', /^src\/(listen|forward)\/|^src\/commands\/(explain-call|demo)\.ts$/],
+    ['node:https', /^src\/(listen|forward)\/|^src\/commands\/(explain-call|kubernetes-secret|demo)\.ts$/],
     ['node:dns', /^src\/forward\//],
     ['node:dns/promises', /^src\/(forward\/|commands\/explain-call\.ts$)/],
     ['node:module', /^src\/(main|app)\.ts$/],
@@ -173,7 +173,11 @@ describe('every power has one owner', () => {
 
   it.each([
     ['servers', SERVERS, /^src\/((listen|admin)\/|commands\/demo\.ts$)/],
-    ['clients', CLIENTS, /^src\/(forward\/|commands\/(ask-admin|explain-call|check-upstream|demo)\.ts$)/],
+    [
+      'clients',
+      CLIENTS,
+      /^src\/(forward\/|commands\/(ask-admin|explain-call|check-upstream|kubernetes-secret|demo)\.ts$)/,
+    ],
     ['whole modules, which hide what is used of them', /^\*$/, /^$/],
   ])('%s', (_, power, owner) => {
     const users = SOURCES.filter((file) => networkNames(file).some((name) => power.test(name)));

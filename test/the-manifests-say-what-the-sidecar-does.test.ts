@@ -1,7 +1,9 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, relative } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { parseAllDocuments, stringify } from 'yaml';
 import { parseArguments } from '../src/config/arguments.js';
 import { loadConfig } from '../src/config/load.js';
 import type { Config } from '../src/config/config.js';
@@ -9,11 +11,14 @@ import { startApplication } from './support/application.js';
 import { imageCommand } from './support/container-files.js';
 import { schemaProblems, unknownFields } from './support/kubernetes-schemas.js';
 import { render, type Fields, type Kustomization, type Resource } from './support/kustomize.js';
-import { readProjectFile } from './support/source-tree.js';
+import { readProjectFile, ROOT } from './support/source-tree.js';
 import { startSidecar, type Sidecar } from './support/sidecar.js';
 
 const LIVES = ['native-sidecar', 'classic'] as const;
-const EXTRAS = ['cert-manager', 'prometheus', 'tencent-im', 'autoscaling', 'shared-ticket-keys'] as const;
+const EXTRAS = [
+  ...['cert-manager', 'prometheus', 'tencent-im', 'autoscaling'],
+  ...['shared-ticket-keys', 'rotate-ticket-keys'],
+] as const;
 const SETTINGS = '/etc/mtls-sidecar';
 const CERTIFICATES = '/run/mtls-sidecar';
 
@@ -98,7 +103,7 @@ function configOf(resources: readonly Resource[]): Config {
 
 describe('every combination', () => {
   it('is as the JSON schemas of its kinds want it', () => {
-    expect(COMBINATIONS).toHaveLength(64);
+    expect(COMBINATIONS).toHaveLength(128);
     const resources = [...COMBINATIONS.flatMap(combination), ...render('k8s'), ...render('k8s/existing')];
     expect(resources.flatMap(schemaProblems)).toEqual([]);
   });
@@ -126,6 +131,39 @@ describe('every combination', () => {
   it('gives no two resources the same name', () => {
     const names = combination(['native-sidecar', ...EXTRAS]).map(({ kind, metadata }) => `${kind} ${metadata.name}`);
     expect(new Set(names).size).toBe(names.length);
+  });
+});
+
+/** What kubectl itself makes of it: our reading of Kustomize is not to agree with itself alone. */
+describe.runIf(spawnSync('kubectl', ['version', '--client']).status === 0)('kubectl', () => {
+  const kubectl = (folder: string): Resource[] => {
+    const { stdout, stderr } = spawnSync('kubectl', ['kustomize', folder], { encoding: 'utf8' });
+    expect(stderr).toBe('');
+    return parseAllDocuments(stdout).map((document) => document.toJS() as Resource);
+  };
+  /** Hashes aside; in lists of things with names their order means nothing. */
+  const inOrder = (resources: readonly Resource[]): unknown => {
+    const text = JSON.stringify(resources).replace(/"mtls-sidecar-[0-9a-z]{10}"/g, '"mtls-sidecar-HASH"');
+    const nameOf = ({ kind, name, metadata }: Partial<Resource> & { name?: string }): string =>
+      [kind, name, metadata?.name].join(' ');
+    return JSON.parse(text, (_key, value: unknown) =>
+      Array.isArray(value)
+        ? (value as Partial<Resource>[]).sort((one, other) => nameOf(one).localeCompare(nameOf(other)))
+        : value,
+    );
+  };
+
+  it.each(['k8s', 'k8s/existing'])('renders %s as we do', (folder) => {
+    expect(inOrder(kubectl(join(ROOT, folder)))).toEqual(inOrder(render(folder)));
+  });
+
+  it.each(LIVES)('renders %s with all components as we do', (life) => {
+    const folder = mkdtempSync(join(directory, 'kustomization-'));
+    const at = (name: string): string => relative(realpathSync(folder), join(ROOT, 'k8s', name));
+    const components = [life, ...EXTRAS].map((name) => at(`components/${name}`));
+    const kustomization = { resources: [at('base')], components };
+    writeFileSync(join(folder, 'kustomization.yaml'), stringify(kustomization));
+    expect(inOrder(kubectl(folder))).toEqual(inOrder(combination([life, ...EXTRAS])));
   });
 });
 
@@ -232,8 +270,61 @@ describe.each(LIVES)('shared ticket keys (%s)', (life) => {
     const file = join(directory, 'tickets.yaml');
     writeFileSync(file, `tls: {cert: a, key: b, sessions: {ticketKeys: ${named}}}\nclientCert: {ca: c}\n`);
     const { ticketKeys } = loadConfig({ env: {}, file }).tls.sessions;
-    expect(ticketKeys).toHaveLength(2);
+    expect(ticketKeys).toHaveLength(3);
     expect(filesOf([life, 'shared-ticket-keys'])).toEqual([...filesOf([life]), ...ticketKeys]);
+  });
+});
+
+describe('the job that rotates the ticket keys', () => {
+  const resources = combination(['native-sidecar', 'shared-ticket-keys', 'rotate-ticket-keys']);
+  const deployed = podOf(one(resources, 'Deployment'));
+  const { jobTemplate, ...timing } = one(resources, 'CronJob')['spec'] as unknown as {
+    jobTemplate: { spec: Fields & { template: { metadata: Resource['metadata']; spec: PodSpec } } };
+  };
+  const { template, ...job } = jobTemplate.spec;
+  const [rotator] = template.spec.containers as [Container];
+  const sidecar = sidecarOf(deployed);
+
+  it('rotates the entries that the pods mount, in the order of the settings', () => {
+    const sources = JSON.stringify(deployed.volumes);
+    const [, name = '', items = ''] =
+      /"secret":\{"name":"([\w-]*ticket[\w-]*)","items":(\[[^\]]*\])/.exec(sources) ?? [];
+    const keys = (JSON.parse(items) as { key: string }[]).map(({ key }) => key);
+    expect(rotator.args).toEqual(['rotate-ticket-keys', `--secret=${name}`, ...keys]);
+    expect(rotator.image).toBe(sidecar.image);
+  });
+
+  it('may read and change this one Secret, which holds no private key, and nothing else', () => {
+    const { rules } = one(resources, 'Role') as unknown as { rules: Fields[] };
+    const resourceNames = ['mtls-sidecar-ticket-keys'];
+    expect(rules).toEqual([{ apiGroups: [''], resources: ['secrets'], resourceNames, verbs: ['get', 'patch'] }]);
+    const { roleRef, subjects } = one(resources, 'RoleBinding');
+    const name = 'rotate-ticket-keys';
+    expect(roleRef).toEqual({ apiGroup: 'rbac.authorization.k8s.io', kind: 'Role', name });
+    expect(subjects).toEqual([{ kind: 'ServiceAccount', name }]);
+    expect(template.spec).toMatchObject({ serviceAccountName: name, automountServiceAccountToken: true });
+  });
+
+  it('is the only one that is given a token', () => {
+    expect(one(resources, 'ServiceAccount')['automountServiceAccountToken']).toBe(false);
+    expect(JSON.stringify(resources).match(/"automountServiceAccountToken":true/g)).toHaveLength(1);
+    expect(deployed).toMatchObject({ automountServiceAccountToken: false });
+    expect(deployed).not.toHaveProperty('serviceAccountName');
+  });
+
+  it('runs as restricted as the sidecar, and nobody can connect to it', () => {
+    expect(rotator.securityContext).toEqual(sidecar.securityContext);
+    expect(template.spec.volumes).toBeUndefined();
+    const { labels } = template.metadata;
+    expect(labels).toEqual({ 'app.kubernetes.io/name': 'rotate-ticket-keys' });
+    const policy = resources.find(({ kind, metadata }) => kind === 'NetworkPolicy' && metadata.name !== 'app');
+    expect(policy?.['spec']).toEqual({ podSelector: { matchLabels: labels }, policyTypes: ['Ingress'] });
+  });
+
+  it('rotates once a day, later than any session lives, and never twice', () => {
+    expect(timing).toMatchObject({ schedule: '17 3 * * *', concurrencyPolicy: 'Forbid' });
+    expect(configOf(resources).tls.sessions.lifetime).toBeLessThan(24 * 3_600_000);
+    expect([job['backoffLimit'], template.spec]).toEqual([0, expect.objectContaining({ restartPolicy: 'Never' })]);
   });
 });
 

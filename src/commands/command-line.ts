@@ -61,6 +61,17 @@ ${SETTINGS_HELP}`,
     summary: 'make a running sidecar fail its readiness and tell callers to close',
     usage: `Usage: mtls-sidecar drain [--config FILE] [--NAME VALUE]…\n\n${SETTINGS_HELP}`,
   },
+  'rotate-ticket-keys': {
+    summary: 'rotate session ticket keys, in files or in a Kubernetes Secret',
+    usage: `Usage: mtls-sidecar rotate-ticket-keys CURRENT NEXT PREVIOUS… [--secret NAME]
+
+The files of tls.sessions.ticketKeys in their order. NEXT becomes CURRENT, CURRENT becomes PREVIOUS, and the last one goes. NEXT
+is a new key: all replicas know it before the next rotation, from which on they seal with it. Files that are missing are made.
+
+  --secret NAME            these are entries of a Secret, for a pod whose service account may get and patch it
+  --api-server URL         default: https://kubernetes.default.svc
+  --account FOLDER         token, ca.crt and namespace; default: /var/run/secrets/kubernetes.io/serviceaccount`,
+  },
   import: {
     summary: 'turn an nginx configuration into a settings file, and say what is different',
     usage: `Usage: mtls-sidecar import nginx.conf [--prefix DIR] [--force]
@@ -111,7 +122,7 @@ function say(terminal: Terminal, text: string): number {
 
 function help(topic: string | undefined): string {
   if (topic !== undefined) return COMMANDS[find(topic)].usage;
-  const lines = Object.entries(COMMANDS).map(([name, { summary }]) => `  ${name.padEnd(10)} ${summary}`);
+  const lines = Object.entries(COMMANDS).map(([name, { summary }]) => `  ${name.padEnd(18)} ${summary}`);
   return [
     'Usage: mtls-sidecar COMMAND [--config FILE] [--NAME VALUE]…',
     '',

@@ -77,7 +77,7 @@ export const SCHEMA = {
       ticketKeys: setting(
         'file-list',
         null,
-        'Session ticket keys for all replicas (48 or 80 bytes each), newest first',
+        'Session ticket keys for all replicas (48 or 80 bytes each); the first seals, all of them open',
       ),
     },
   },

@@ -14,6 +14,7 @@ import { createRevocationCheck } from './revocation.js';
 import { cipherString, createServerContexts } from './secure-context.js';
 import { pairSources, readPair } from './server-pair.js';
 import type { PairReading, ServerPair } from './server-pair.js';
+import { TICKET_KEY_BYTES } from './ticket-keys.js';
 
 export { subjectOf };
 
@@ -78,8 +79,6 @@ interface Located {
 
 const CERTIFICATE_LABELS = ['CERTIFICATE', 'X509 CERTIFICATE'];
 const CRL_LABEL = 'X509 CRL';
-/** nginx's: for AES-128, and for AES-256. */
-const TICKET_KEY_BYTES: readonly number[] = [48, 80];
 
 /**
  * Reads every file that trust is built from and proves that they fit together, to the point of building what the

@@ -5,11 +5,15 @@ import { PodMonitor } from '@kubernetes-models/prometheus-operator/monitoring.co
 import { PrometheusRule } from '@kubernetes-models/prometheus-operator/monitoring.coreos.com/v1/PrometheusRule';
 import { Deployment } from 'kubernetes-models/apps/v1/Deployment';
 import { HorizontalPodAutoscaler } from 'kubernetes-models/autoscaling/v2/HorizontalPodAutoscaler';
+import { CronJob } from 'kubernetes-models/batch/v1/CronJob';
 import { NetworkPolicy } from 'kubernetes-models/networking.k8s.io/v1/NetworkPolicy';
 import { PodDisruptionBudget } from 'kubernetes-models/policy/v1/PodDisruptionBudget';
+import { Role } from 'kubernetes-models/rbac.authorization.k8s.io/v1/Role';
+import { RoleBinding } from 'kubernetes-models/rbac.authorization.k8s.io/v1/RoleBinding';
 import { ConfigMap } from 'kubernetes-models/v1/ConfigMap';
 import { Pod } from 'kubernetes-models/v1/Pod';
 import { Service } from 'kubernetes-models/v1/Service';
+import { ServiceAccount } from 'kubernetes-models/v1/ServiceAccount';
 import ts from 'typescript';
 import type { Resource } from './kustomize.js';
 import { ROOT } from './source-tree.js';
@@ -23,10 +27,14 @@ const KINDS: Readonly<Record<string, readonly [model: Model, module: string]>> =
   'v1 ConfigMap': [ConfigMap, 'kubernetes-models'],
   'v1 Pod': [Pod, 'kubernetes-models'],
   'v1 Service': [Service, 'kubernetes-models'],
+  'v1 ServiceAccount': [ServiceAccount, 'kubernetes-models'],
   'apps/v1 Deployment': [Deployment, 'kubernetes-models'],
   'autoscaling/v2 HorizontalPodAutoscaler': [HorizontalPodAutoscaler, 'kubernetes-models'],
+  'batch/v1 CronJob': [CronJob, 'kubernetes-models'],
   'policy/v1 PodDisruptionBudget': [PodDisruptionBudget, 'kubernetes-models'],
   'networking.k8s.io/v1 NetworkPolicy': [NetworkPolicy, 'kubernetes-models'],
+  'rbac.authorization.k8s.io/v1 Role': [Role, 'kubernetes-models'],
+  'rbac.authorization.k8s.io/v1 RoleBinding': [RoleBinding, 'kubernetes-models'],
   'cert-manager.io/v1 Certificate': [Certificate, '@kubernetes-models/cert-manager'],
   'trust.cert-manager.io/v1alpha1 Bundle': [Bundle, '@kubernetes-models/cert-manager'],
   'monitoring.coreos.com/v1 PodMonitor': [PodMonitor, '@kubernetes-models/prometheus-operator'],

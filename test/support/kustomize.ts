@@ -99,7 +99,9 @@ function applyPatch(folder: string, { path, target }: Patch, resources: Resource
     kind === wanted.kind && (wanted.name === undefined || wanted.name === metadata.name);
   // Kustomize complains only about a patch that names its resource itself.
   if (target === undefined && !resources.some(hit)) throw new Error(`${path}: nothing to patch`);
-  const change = { ...patch, metadata: { labels: patch.metadata.labels ?? {} } };
+  // Which name it has is the resource's affair.
+  const { name: _, ...metadata } = patch.metadata;
+  const change = { ...patch, metadata };
   return resources.map((resource) => (hit(resource) ? (merge(resource, change, '') as Resource) : resource));
 }
 
@@ -114,7 +116,7 @@ function merge(old: Json | undefined, change: Json, key: string): Json {
   return merged;
 }
 
-/** New items come first, as with Kustomize. */
+/** New items come first. Kustomize has an order of its own, which in these lists means nothing. */
 function mergeList(old: Json | undefined, change: readonly Fields[], key: string): Json {
   const keyOf = MERGE_KEYS[key];
   const items = change.filter((item) => item['$patch'] === undefined);

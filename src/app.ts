@@ -419,6 +419,7 @@ export class Service {
     state.credentials = loaded.credentials;
     this.log.level = loaded.config.log.level;
     if (state.trust.memory !== before.memory) entrance.reconsider();
+    entrance.judgeTunnels();
   }
 
   expiring(now: number): Expiring[] {

@@ -79,8 +79,12 @@ export interface Underway {
 
 export interface Proxy {
   pass(call: Call, response: Outgoing): Underway;
-  passUpgrade(call: Call, socket: Duplex, early: Buffer): void;
+  /** @returns null when it was refused */
+  passUpgrade(call: Call, socket: Duplex, early: Buffer): MayStay | null;
 }
+
+/** Whether a tunnel that is open would be let in by what is in force today. A tunnel has no next request to be asked by. */
+export type MayStay = (today: Pick<Call, 'standings' | 'routing'>) => boolean;
 
 /** Builds the hallway of the house. */
 export function createProxy(stages: ProxyStages): Proxy {
@@ -96,14 +100,14 @@ export function createProxy(stages: ProxyStages): Proxy {
 
     passUpgrade(call, socket, early) {
       const passage = new Passage(call, stages);
-      const admitted = admit(call, passage, stages);
-      if (!admitted.ok) return passage.refuseOn(socket, admitted);
-      // Its body and the first bytes of the tunnel are not told apart by everybody in the same way.
-      if (admitted.screened.body !== 'none') return passage.refuseOn(socket, UPGRADE_WITH_BODY);
-      // RFC 9110 §7.8 has it ignored, which is too late: Node's parser has already let go of the connection.
-      if (passage.httpVersion !== '1.1') return passage.refuseOn(socket, UPGRADE_IN_1_0);
-      const request = passage.tunnelRequest(admitted.screened, admitted.headers);
-      admitted.way.tunnel.open(admitted.permit, { request, socket, early }, passage);
+      const admitted = admitUpgrade(call, passage, stages);
+      if (!admitted.ok) {
+        passage.refuseOn(socket, admitted);
+        return null;
+      }
+      const { permit, way, screened, headers } = admitted;
+      way.tunnel.open(permit, { request: passage.tunnelRequest(screened, headers), socket, early }, passage);
+      return (today) => permitFor(today, way, screened, passage) instanceof Permit;
     },
   };
 }
@@ -134,6 +138,15 @@ function admit(call: Call, passage: Passage, stages: ProxyStages): Admitted | Pr
   return { ok: true, permit, way, screened, bodyLimits, headers };
 }
 
+function admitUpgrade(call: Call, passage: Passage, stages: ProxyStages): Admitted | Problem {
+  const admitted = admit(call, passage, stages);
+  if (!admitted.ok) return admitted;
+  // Its body and the first bytes of the tunnel are not told apart by everybody in the same way.
+  if (admitted.screened.body !== 'none') return UPGRADE_WITH_BODY;
+  // RFC 9110 §7.8 has it ignored, which is too late: Node's parser has already let go of the connection.
+  return passage.httpVersion === '1.1' ? admitted : UPGRADE_IN_1_0;
+}
+
 /** The way of a request, and those that it may be read to take: what these keep from an application is kept from it. */
 function waysOf(
   { route, held }: Choice,
@@ -150,10 +163,14 @@ const NO_WAYS: readonly Way[] = [];
  * Since the start routes may have come, gone or moved. Who may ask is decided by those of today, and where they lead a
  * request another way than it goes, by what holds today for that way as well.
  */
-function permitFor(call: Call, way: Way, screened: ScreenedRequest, passage: Passage): Permit | Problem {
-  const { routing } = call;
+function permitFor(
+  { standings, routing }: Pick<Call, 'standings' | 'routing'>,
+  way: Way,
+  screened: ScreenedRequest,
+  passage: Passage,
+): Permit | Problem {
   const choice = heldBy(routing.choose(screened.host, screened.target), routing.numberOf(way.name));
-  return admitUnder(choice, call.standings, passage.asked(screened), way.upstream.isAnswer);
+  return admitUnder(choice, standings, passage.asked(screened), way.upstream.isAnswer);
 }
 
 function strictest(way: Way, others: readonly Way[]): BodyLimits {

@@ -3,8 +3,8 @@ import { Agent } from 'node:https';
 import { join } from 'node:path';
 import { afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { explain } from '../src/commands/explain.js';
-import { startApplication, type Application } from './support/application.js';
-import { call, openRaw } from './support/caller.js';
+import { startApplication, startRawApplication, type Application } from './support/application.js';
+import { call, openRaw, type RawCaller } from './support/caller.js';
 import { makePki } from './support/pki.js';
 import { startSidecar, type Sidecar } from './support/sidecar.js';
 
@@ -97,6 +97,40 @@ describe('a reload', () => {
     await reload(`${OPEN.slice(0, -2)}, {path: /new, verify: off, return: 200}]`);
     expect(await statusOf('/new', null)).toBe(400);
     expect(await statusOf('/open', null)).toBe(200);
+  });
+
+  it('judges every open tunnel, by the route that it was opened under', async () => {
+    const echo = await startRawApplication((socket) => {
+      socket.once('data', () => {
+        socket.write('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n');
+        socket.on('data', (chunk) => socket.write(chunk));
+      });
+    });
+    const routes = (one: string, other: string): string =>
+      `routes: [{path: /one, ${one}}, {path: /other, verify: off}, {path: /mine, ${other}}]\n`;
+    const mine = (name: string): string => `allow: [{commonName: ${name}}]`;
+    sidecar = await startSidecar({ pki, upstream: echo.url, yaml: routes('verify: off', mine('im.qq.com')) });
+    const open = async (path: string, as?: null): Promise<RawCaller> => {
+      const caller = await openRaw(sidecar, as === null ? { as } : {});
+      caller.socket.write(`GET ${path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n`);
+      await caller.receive(/^HTTP\/1\.1 101 [^]*\r\n\r\n$/);
+      return caller;
+    };
+    const isOpen = async (caller: RawCaller, word: string): Promise<void> => {
+      caller.socket.write(word);
+      await caller.receive(new RegExp(`${word}$`));
+    };
+    const [one, other, own] = [await open('/one', null), await open('/other', null), await open('/mine')];
+    await reload(routes('verify: off', mine('im.qq.com')));
+    await Promise.all([one, other, own].map((caller) => isOpen(caller, 'first')));
+    await reload(routes('verify: required', mine('im.qq.com')));
+    await one.closed();
+    await Promise.all([other, own].map((caller) => isOpen(caller, 'second')));
+    await reload(routes('verify: required', mine('nobody')));
+    await own.closed();
+    await isOpen(other, 'third');
+    other.socket.destroy();
+    await echo.stop();
   });
 
   it('of a revocation list reaches connections that came for anything', async () => {

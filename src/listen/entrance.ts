@@ -5,7 +5,7 @@ import type { Config } from '../config/config.js';
 import type { RequestCode } from '../errors.js';
 import type { Connection } from '../identify/peer-identity.js';
 import type { Observer, RequestRecord } from '../observe/observer.js';
-import type { Call, Proxy, Underway } from '../proxy.js';
+import type { Call, MayStay, Proxy, Underway } from '../proxy.js';
 import type { ForwardedSource } from '../rewrite/forwarded-headers.js';
 import type { Trust } from './admission.js';
 import { Gate } from './gate.js';
@@ -45,6 +45,8 @@ export interface ConnectionLine {
   retire(): void;
   /** @param change null when the caller would still be let in; otherwise what is under way is cut */
   reconsider(change: Change | null): void;
+  /** Cuts a tunnel that would not be let in by the rules and routes in force. */
+  judgeTunnel(): void;
   endIfIdle(): void;
   /** Ends what has not moved for too long. @param now milliseconds since the epoch */
   checkProgress(now: number): void;
@@ -132,6 +134,11 @@ export class Entrance {
     for (const line of this.lines) line.reconsider(recheck.ask(line.admitted.connection.identity));
   }
 
+  /** Rules or routes may have changed: who holds a tunnel asks for nothing any more, and would never be judged by them. */
+  judgeTunnels(): void {
+    for (const line of this.lines) line.judgeTunnel();
+  }
+
   /** Ends connections on which no request is under way. */
   closeIdle(): void {
     this.server.closeIdleConnections();
@@ -195,6 +202,8 @@ class Line implements ConnectionLine {
   private ended = false;
   /** An Upgrade that came right behind an answer. */
   private upgradeNext: (() => void) | null = null;
+  /** Of its tunnel, once there is one. */
+  private mayStay: MayStay | null = null;
   /** What follows the requests that wait is lost. */
   private overrun = false;
   private failure: { readonly code: RequestCode; readonly detail: string } | null = null;
@@ -249,7 +258,7 @@ class Line implements ConnectionLine {
     this.busy = true;
     this.ended = true;
     this.tenure.requests += 1;
-    this.entrance.parts.proxy.passUpgrade(this.call(request), socket, early);
+    this.mayStay = this.entrance.parts.proxy.passUpgrade(this.call(request), socket, early);
     // Refused at once. What it sent besides would make the kernel send a reset after our answer.
     if (socket.writableEnded) endLingering(socket);
   }
@@ -306,6 +315,11 @@ class Line implements ConnectionLine {
   reconsider(change: Change | null): void {
     this.tenure.reconsider(change);
     if (change !== null && this.busy) this.admitted.socket.destroy();
+  }
+
+  judgeTunnel(): void {
+    const { tenure, mayStay } = this;
+    if (mayStay?.({ standings: tenure.standings(), routing: tenure.routing }) === false) this.admitted.socket.destroy();
   }
 
   private isLast(): boolean {

@@ -143,6 +143,9 @@ export class Http2Line implements ConnectionLine {
     else if (this.answers.size > 0) this.breakOff(NGHTTP2_CANCEL);
   }
 
+  /** No Upgrade comes over HTTP/2. */
+  judgeTunnel(): void {}
+
   endIfIdle(): void {
     if (this.answers.size === 0) this.retire();
   }

@@ -104,6 +104,8 @@ function withBadFinished(flight: Buffer): Buffer {
 
 const namesake = createAuthority({ subject: CA_SUBJECT, keyIdentifiers: false });
 const forged = issueClient(namesake, { keyIdentifiers: false });
+const past = { notBefore: Date.now() - 7_200_000, notAfter: Date.now() - 3_600_000 };
+const forgedAndExpired = issueClient(namesake, { keyIdentifiers: false, ...past });
 
 /** Shows a certificate whose signature is wrong, asks, and gives all that came back. */
 async function withForgedSignature(pieces: Pieces, options: SecureContextOptions = {}): Promise<string> {
@@ -182,6 +184,21 @@ describe('a handshake that fails is recorded and counted once, and nothing of it
       expectNothingInside();
     },
   );
+
+  it.each(['TLSv1.2', 'TLSv1.3'] as const)('expired, for one that is forged besides: %s', async (version) => {
+    const before = await counted('refused', 'expired');
+    const records = sidecar.refusals().length;
+    const { certPem, keyPem } = forgedAndExpired;
+    const options = { cert: certPem, key: keyPem, minVersion: version, maxVersion: version };
+    for (const size of [40, 300, 10_000]) {
+      const answer = await withForgedSignature({ size }, options);
+      expect(answer).toContain('<title>400 The SSL certificate error</title>');
+    }
+    const record = { reason: 'expired', detail: 'certificate has expired', tlsVersion: version };
+    expect(sidecar.refusals().slice(records)).toMatchObject([record, record, record]);
+    expect(await counted('refused', 'expired')).toBe(before + 3);
+    expectNothingInside();
+  });
 
   it('invalid, for a wrong signature in a handshake that fails besides', async () => {
     const alter = (bytes: Buffer, count: number): Buffer => (count === 1 ? bytes : withBadFinished(bytes));

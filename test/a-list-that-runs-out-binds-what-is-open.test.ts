@@ -65,20 +65,33 @@ async function connected(sidecar: Sidecar, as: Identity = pki.client) {
 
 const sleep = (milliseconds: number) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
-/** Sends all of a caller's handshake but its last record, which is Finished. What follows waits with it. */
-function holdFinished(raw: Socket) {
-  let waiting: (() => void) | null = null;
-  let writes = 0;
+const CHANGE_CIPHER_SPEC = 20;
+
+/**
+ * Sends all of a caller's handshake but Finished, and what follows it.
+ * @param place of Finished among the records behind ChangeCipherSpec
+ */
+function holdFinished(raw: Socket, place: number) {
+  let unsent: Buffer = Buffer.alloc(0);
+  /** Negative before ChangeCipherSpec. */
+  let behind = -1;
   let holding = (): void => undefined;
   const isHolding = new Promise<void>((resolve) => (holding = resolve));
+  let isReleased = false;
+  const send = (): void => {
+    for (let end = endOfRecord(unsent); end <= unsent.length; end = endOfRecord(unsent)) {
+      if (behind + 1 === place && !isReleased) return holding();
+      if (behind >= 0 || unsent[0] === CHANGE_CIPHER_SPEC) behind += 1;
+      raw.write(unsent.subarray(0, end));
+      unsent = unsent.subarray(end);
+    }
+  };
   const socket = new Duplex({
     read: () => undefined,
     write(bytes: Buffer, _encoding, done) {
-      writes += 1;
-      if (writes !== 2) return void raw.write(bytes, done);
-      const last = lastRecord(bytes);
-      waiting = () => raw.write(bytes.subarray(last), done);
-      raw.write(bytes.subarray(0, last), holding);
+      unsent = Buffer.concat([unsent, bytes]);
+      send();
+      done();
     },
     destroy(error, done) {
       raw.destroy();
@@ -87,14 +100,15 @@ function holdFinished(raw: Socket) {
   });
   raw.on('data', (chunk) => socket.push(chunk)).on('end', () => socket.push(null));
   raw.on('error', (error) => socket.destroy(error));
-  return { socket, isHolding, release: () => waiting?.() };
+  const release = (): void => {
+    isReleased = true;
+    send();
+  };
+  return { socket, isHolding, release };
 }
 
-/** Where the last record of a flight begins. */
-function lastRecord(flight: Buffer): number {
-  let last = 0;
-  for (let at = 0; at < flight.length; at += 5 + flight.readUInt16BE(at + 3)) last = at;
-  return last;
+function endOfRecord(bytes: Buffer): number {
+  return bytes.length < 5 ? Infinity : 5 + bytes.readUInt16BE(3);
 }
 
 describe('by default', () => {
@@ -124,7 +138,8 @@ describe('by default', () => {
     'a handshake of %s that was held open meanwhile is refused',
     async (version) => {
       const sidecar = await start(ca.crl(brief()));
-      const held = holdFinished(connect(sidecar.port, '127.0.0.1'));
+      // In TLS 1.3, behind Certificate and CertificateVerify.
+      const held = holdFinished(connect(sidecar.port, '127.0.0.1'), version === 'TLSv1.2' ? 1 : 3);
       const { host: _host, port: _port, ...identity } = tlsOptions(sidecar);
       const caller = connectTls({ ...identity, socket: held.socket, minVersion: version, maxVersion: version });
       caller.write('GET / HTTP/1.1\r\nHost: localhost\r\n\r\n');

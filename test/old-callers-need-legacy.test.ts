@@ -102,3 +102,24 @@ describe('without tls.legacy', () => {
     expect([warned(usual), warned(legacy)]).toEqual([false, true]);
   });
 });
+
+const VERSIONS = ['TLSv1', 'TLSv1.1', 'TLSv1.2', 'TLSv1.3'] as const;
+const RANGES = VERSIONS.flatMap((min, from) => VERSIONS.slice(from).map((max) => [min, max] as const));
+
+it.each(RANGES)('from %s to %s, whoever speaks another version is told so', async (min, max) => {
+  const settings = { 'tls.legacy': 'true', 'tls.minVersion': min, 'tls.maxVersion': max };
+  const sidecar = await startSidecar({ pki, upstream: application.url, settings });
+  for (const version of VERSIONS) {
+    const caller = speaking(version, pki.client);
+    const isSpoken = min <= version && version <= max;
+    if (isSpoken) {
+      expect((await call(sidecar, caller)).status).toBe(200);
+      continue;
+    }
+    const records = sidecar.refusals().length;
+    await expect(openRaw(sidecar, caller)).rejects.toThrow(/alert protocol version|unsupported protocol/);
+    await sidecar.logged((line) => line === sidecar.refusals()[records]);
+    expect(sidecar.refusals()[records]).toMatchObject({ reason: 'tls_version', tlsVersion: null });
+  }
+  await sidecar.stop();
+});

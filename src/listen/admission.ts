@@ -22,7 +22,7 @@ import {
 } from './tls-socket.js';
 import { Recheck } from './recheck.js';
 import { judge, type Policy } from './verdict.js';
-import { explainHandshakeError, explainVerifyError } from './verify-errors.js';
+import { explainHandshakeError, explainVerifyError, isForgivable } from './verify-errors.js';
 
 /** What the process remembers of handshakes; goes when trust changes. */
 export interface SessionMemory {
@@ -75,6 +75,8 @@ export class Admission {
   private readonly trust: Trust;
   /** Looked at before the end of the handshake. */
   private early: PeerVerification | null = null;
+  /** OpenSSL's complaint about a certificate, in whose place Node reported an error that was none. */
+  private noted: PeerVerification['error'] = null;
   /** Before that OpenSSL names the version that it would like best. */
   private secure = false;
   private readonly timer: NodeJS.Timeout;
@@ -173,16 +175,16 @@ export class Admission {
    * on with the next read, so that the verdict and the page come as after any other bad certificate. The queue is emptied
    * by that read; a second error is an end, and what has ended without one meets the deadline.
    *
-   * Behind any other complaint an error is one of the handshake: of a caller without the key to its certificate, for one.
+   * The complaint need not be about the signature: of several OpenSSL keeps the last, such as that the certificate has
+   * expired, too. One that a setting forgives is not looked behind: whoever goes on here must have no way in at all.
    */
   private isOver(socket: TLSSocket, error: HandshakeError): boolean {
     if (this.early !== null || this.secure) return true;
     this.early = readPeer(socket);
-    return !this.hasWrongSignature() || error.library === undefined || error.library === 'SSL routines';
-  }
-
-  private hasWrongSignature(): boolean {
-    return this.early?.error?.code === 'CERT_SIGNATURE_FAILURE';
+    const { error: complaint } = this.early;
+    const isOfTls = error.library === undefined || error.library === 'SSL routines';
+    if (complaint !== null && !isForgivable(complaint.code) && !isOfTls) this.noted = complaint;
+    return this.noted === null;
   }
 
   private onTimeout(): void {
@@ -198,10 +200,9 @@ export class Admission {
   }
 
   private explain(error: HandshakeError): { readonly reason: ConnectionReason; readonly text: string } {
-    const complaint = this.early?.error ?? null;
-    if (complaint !== null && this.hasWrongSignature()) return explainVerifyError(complaint);
+    if (this.noted !== null) return explainVerifyError(this.noted);
     if (error.code === undefined) return { reason: 'handshake_aborted', text: describe(error) };
-    return { reason: explainHandshakeError(error), text: describe(error) };
+    return { reason: explainHandshakeError(error, this.raw.bytesWritten > 0), text: describe(error) };
   }
 
   private onSecure(): void {

@@ -59,8 +59,18 @@ export function isIssuerError(code: string): boolean {
   return OPTIONAL_NO_CA.has(code);
 }
 
-/** A failed handshake, before any certificate could be judged. */
-export function explainHandshakeError(error: Error & { code?: string }): ConnectionReason {
+/** Whether there is a setting that passes this error. */
+export function isForgivable(code: string): boolean {
+  return isIssuerError(code) || code === 'INVALID_PURPOSE';
+}
+
+/**
+ * A failed handshake, before any certificate could be judged.
+ * @param isAnswered whether our hello has been sent. A record of another version behind it is the farewell of a caller that
+ *   does not speak the version in it; before it, of somebody who does not speak TLS.
+ */
+export function explainHandshakeError(error: Error & { code?: string }, isAnswered = false): ConnectionReason {
+  if (isAnswered && error.code === 'ERR_SSL_WRONG_VERSION_NUMBER') return 'tls_version';
   return HANDSHAKE_REASONS[error.code ?? ''] ?? 'handshake_failed';
 }
 

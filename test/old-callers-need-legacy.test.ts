@@ -1,7 +1,7 @@
 import type { SecureVersion } from 'node:tls';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { startApplication, valuesOf, type Application } from './support/application.js';
-import { call, openRaw, type CallOptions } from './support/caller.js';
+import { call, openRaw } from './support/caller.js';
 import {
   CA_SUBJECT,
   chainPem,
@@ -47,7 +47,7 @@ afterAll(async () => {
   await application.stop();
 });
 
-const speaking = (version: SecureVersion, leaf: Issued, ...chain: Issued[]): CallOptions => ({
+const speaking = (version: SecureVersion, leaf: Issued, ...chain: Issued[]) => ({
   as: { certPem: chainPem(leaf, ...chain), keyPem: leaf.keyPem },
   minVersion: version,
   maxVersion: version,

@@ -46,6 +46,7 @@ function statusOf(text: string): Readonly<Record<string, unknown>> {
     tunnels: 0,
     upstream: { url: text, reached: false, open: 1, busy: 0, waiting: 0 },
     clientCert: { verify: text, allowRules: 1 },
+    routes: [{ name: text, verify: text, allowRules: 2, upstream: text }],
     reloads: [{ at: iso(0), result: text, message: text }],
     serverCertificates: [{ subject: text, subjectAltName: text, ...validity }],
     cas: [{ file: text, label: text, subject: text, sha256: 'aa', ...validity, callers: counts }],
@@ -142,7 +143,7 @@ describe.skipIf(CHROMIUM === null)('in a browser (skipped where no Chromium is i
     const url = await serve(HOSTILE.join(' '));
     const { page, complaints, asked } = await visit(browser, url);
     await page.locator('#callers tbody tr').waitFor();
-    for (const place of ['#callers', '#refusals', '#reloads', '#endings', '#listening', '#about']) {
+    for (const place of ['#callers', '#routes', '#refusals', '#reloads', '#endings', '#listening', '#about']) {
       const shown = await page.locator(place).textContent();
       for (const text of HOSTILE) expect(shown, place).toContain(spelled(text));
     }
@@ -193,6 +194,24 @@ describe.skipIf(CHROMIUM === null)('in a browser (skipped where no Chromium is i
     expect(await charts.nth(0).getAttribute('aria-label')).toBe('Requests, at most 4/s');
     expect(await charts.nth(1).getAttribute('aria-label')).toBe('Latency, at most 9 ms');
     expect(await charts.nth(2).getAttribute('aria-label')).toBe('Refusals, at most 2');
+    await page.context().close();
+  });
+
+  it('shows where requests go, and whom each route asks for what', async () => {
+    const routes = [
+      { name: '/healthz', verify: 'off', allowRules: 0, upstream: 'return 200' },
+      { name: 'b.example/im/*', verify: 'optional', allowRules: 2, upstream: 'http://127.0.0.1:9000' },
+    ];
+    const clientCert = { verify: 'required', allowRules: 0 };
+    const url = await serve('x', { status: () => ({ ...statusOf('x'), clientCert, routes }) });
+    const { page } = await visit(browser, url);
+    await page.locator('#routes tbody tr').first().waitFor();
+    const rows = await page.locator('#routes tbody tr').allInnerTexts();
+    expect(rows.map((row) => row.split('\t').map((text) => text.trim()))).toEqual([
+      ['/healthz', 'exact', 'off: everybody', 'return 200'],
+      ['b.example/im/*', 'prefix', 'optional, 2 allow rules', 'http://127.0.0.1:9000'],
+      ['', 'all others', 'required, every certificate under the CA', 'x'],
+    ]);
     await page.context().close();
   });
 

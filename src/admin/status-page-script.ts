@@ -181,6 +181,24 @@ function refusalRow(refusal, now) {
   ];
 }
 
+function asked({ verify, allowRules }) {
+  if (verify === 'off') return 'off: everybody';
+  return verify + ', ' + (allowRules === 0 ? 'every certificate under the CA' : counted(allowRules, 'allow rule'));
+}
+
+function routeRow(name, kind, terms, url) {
+  return [cell(value(name)), short(kind), roomy(asked(terms)), roomy(value(url))];
+}
+
+// Names end in a star where a path only has to begin so.
+function routes({ routes, clientCert, upstream }) {
+  if (routes.length === 0) return [];
+  const rows = routes.map((route) => {
+    return routeRow(route.name, route.name.endsWith('*') ? 'prefix' : 'exact', route, route.upstream);
+  });
+  return [...rows, routeRow('', 'all others', clientCert, upstream.url)];
+}
+
 const RESULTS = { applied: 'good', refused: 'bad', unchanged: 'quiet' };
 
 function reloadRow(reload, now) {
@@ -263,13 +281,12 @@ function staffed(workers) {
 
 function listening(status, now) {
   const { listen, admin, upstream, clientCert } = status;
-  const rules = clientCert.allowRules === 0 ? 'every certificate under the CA' : counted(clientCert.allowRules, 'allow rule');
   const other = status.otherCallers;
   return facts([
     ['Callers', listen.host + ' port ' + listen.port],
     ['Admin', admin === null ? 'off' : admin.host + ' port ' + admin.port],
     ['Workers', status.workers === null ? '' : staffed(status.workers)],
-    ['Verification', clientCert.verify + ', ' + rules],
+    ['Verification', asked(clientCert)],
     ['Connections', status.connections + ' open, ' + counted(status.tunnels, 'tunnel')],
     ['Under no CA', other === null || other.connections === 0 ? '' : usage(other, now)],
     ['Application', upstream.url + (upstream.reached ? '' : ' (not reached yet)')],
@@ -296,6 +313,7 @@ function render({ status, refusals, readiness }) {
   fill('charts', charts(status.recent));
   fill('listening', listening(status, now));
   fill('endings', endings(status, now).map((item) => ending(item, now)), status.crls.filter((crl) => crl.nextUpdate === null).map(endless));
+  fill('routes', table(['Route', 'Match', 'Verification', 'Goes to'], routes(status), 'None: every request goes to the application.'));
   fill('callers', table(
     ['Subject', 'Last seen', 'Certificate ends', 'Requests', 'Open', 'CA', 'Address'],
     status.callers.map((caller) => callerRow(caller, status, now)), 'None yet.'));

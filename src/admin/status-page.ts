@@ -23,6 +23,7 @@ export const STATUS_PAGE = `<!doctype html>
 <section class="wide"><h2>The last ten minutes</h2><div id="charts" class="charts"></div></section>
 <section><h2>Listening</h2><dl id="listening"></dl></section>
 <section><h2>Certificates</h2><ul id="endings"></ul></section>
+<section class="wide"><h2>Routes</h2><div id="routes" class="scroll" tabindex="0"></div></section>
 <section class="wide"><h2>Callers seen</h2><div id="callers" class="scroll" tabindex="0"></div></section>
 <section class="wide"><h2>Refusals</h2><div id="refusals" class="scroll" tabindex="0"></div></section>
 <section class="wide"><h2>Reloads</h2><div id="reloads" class="scroll" tabindex="0"></div></section>

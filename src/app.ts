@@ -13,7 +13,7 @@ import { isSameProgram } from './forward/address.js';
 import { Applications, type Application } from './forward/applications.js';
 import type { SessionMemory, Trust } from './listen/admission.js';
 import { Entrance } from './listen/entrance.js';
-import { KnownPaths } from './listen/known-paths.js';
+import { KnownCallers } from './listen/known-callers.js';
 import { Listener } from './listen/listener.js';
 import { Resumption, SessionCache } from './listen/resumption.js';
 import type { Policy } from './listen/verdict.js';
@@ -41,7 +41,6 @@ import { expiring, expiringCallers, type Expiring } from './trust/expiry.js';
 import { digestOf, type Loaded, type Reading, type ReloadOutcome } from './trust/reloader.js';
 import { createRevocationCheck } from './trust/revocation.js';
 import { createServerContexts } from './trust/secure-context.js';
-import { readSession } from './trust/session-tickets.js';
 
 export const { version } = createRequire(import.meta.url)('../package.json') as { version: string };
 
@@ -196,9 +195,8 @@ export function createTrust(loaded: Loaded, ticketSecret: Buffer, before: Trust 
   const { config, credentials } = loaded;
   const { resuming, starting, tickets, forName, digest } = createServerContexts(config, credentials, ticketSecret);
   const memory = before?.memory.digest === digest ? before.memory : newMemory(config, digest);
-  const policy = createPolicy(loaded, memory.knownPaths);
+  const policy = createPolicy(loaded, memory.knownCallers);
   const terms = [config, ...config.routes].map(termsOf);
-  const reader = tickets === null ? null : { open: (ticket: Buffer) => tickets.open(ticket), read: readSession };
   return {
     tls: {
       secureContext: resuming,
@@ -209,7 +207,7 @@ export function createTrust(loaded: Loaded, ticketSecret: Buffer, before: Trust 
       // As nginx offers. A caller that only speaks others is told so in the handshake.
       alpn: [...(config.listen.http2 ? ['h2'] : []), 'http/1.1', 'http/1.0'],
     },
-    resumption: reader === null ? null : new Resumption(reader, policy, terms, memory.sessions),
+    resumption: tickets === null ? null : new Resumption(tickets, policy, terms, memory.sessions),
     memory,
     policy,
     terms,
@@ -222,7 +220,7 @@ function termsOf({ clientCert, upstream: { address } }: Pick<Config, 'clientCert
   return { verify: clientCert.verify, allow: compileAllowList(clientCert.allow), isClosed };
 }
 
-function createPolicy({ config, credentials }: Loaded, knownPaths: KnownPaths): Policy {
+function createPolicy({ config, credentials }: Loaded, knownCallers: KnownCallers): Policy {
   const { depth, purpose, crlExpired } = config.clientCert;
   const { cas, crls } = credentials;
   return {
@@ -232,12 +230,12 @@ function createPolicy({ config, credentials }: Loaded, knownPaths: KnownPaths): 
     anchors: cas.map(({ certificate }) => certificate),
     revocation: crls.length > 0 ? createRevocationCheck(crls, crlExpired) : () => null,
     readsCrls: crlExpired === 'warn',
-    knownPaths,
+    knownCallers,
   };
 }
 
 function newMemory({ tls }: Config, digest: string): SessionMemory {
-  return { digest, knownPaths: new KnownPaths(), sessions: new SessionCache(tls.sessions.lifetime) };
+  return { digest, knownCallers: new KnownCallers(), sessions: new SessionCache(tls.sessions.lifetime) };
 }
 
 function createServing(parts: {

@@ -7,7 +7,7 @@ import type { PeerCertificate, PeerIdentity } from '../identify/peer-identity.js
 import type { Endpoint } from '../identify/proxy-header.js';
 import type { Observer } from '../observe/observer.js';
 import { peekClientHello, type ClientHello } from './client-hello.js';
-import type { KnownPaths } from './known-paths.js';
+import type { KnownCallers } from './known-callers.js';
 import { httpsLocation, sniff } from './plain-http.js';
 import { readProxyHeader } from './read-proxy-header.js';
 import type { Beginning, Resumption, SessionCache } from './resumption.js';
@@ -28,7 +28,7 @@ import { explainHandshakeError, explainVerifyError, isForgivable } from './verif
 export interface SessionMemory {
   /** Names the trust that they were judged under. */
   readonly digest: string;
-  readonly knownPaths: KnownPaths;
+  readonly knownCallers: KnownCallers;
   readonly sessions: SessionCache;
 }
 
@@ -220,9 +220,11 @@ export class Admission {
   }
 
   private decide(socket: TLSSocket): void {
-    const peer = this.early ?? readPeer(socket);
+    const { policy } = this.trust;
+    const now = Date.now();
+    const peer = this.early ?? readPeer(socket, (leaf) => policy.knownCallers.recallWhole(leaf, now)?.leaf ?? null);
     const tls = tlsFacts(socket, this.askedName);
-    const verdict = judge({ peer, tls, now: Date.now() }, this.trust.policy);
+    const verdict = judge({ peer, tls, now }, policy);
     if (!verdict.admitted) {
       const { reason, detail } = verdict.refusal;
       return this.turnAway(socket, { reason, detail, certificate: verdict.certificate });

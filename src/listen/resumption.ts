@@ -3,17 +3,16 @@ import { EventEmitter } from 'node:events';
 import { rulesFor } from '../admit/authorize.js';
 import type { Terms } from '../admit/standing.js';
 import { readPeerCertificate } from '../identify/peer-certificate.js';
-import type { SessionFacts } from '../trust/session-tickets.js';
+import { readSession, type SessionFacts } from '../identify/session.js';
 import { isPathValid, pathToAnchor } from './chain.js';
 import type { ClientHello } from './client-hello.js';
 import type { Policy } from './verdict.js';
 import { INVALID_PURPOSE, ISSUER_ERRORS } from './verify-errors.js';
 
-/** What opens tickets and reads sessions. */
-export interface SessionReader {
+/** What opens tickets. */
+export interface TicketReader {
   /** @returns null for a ticket that is not ours */
   open(ticket: Buffer): SessionFacts | null;
-  read(session: Buffer): SessionFacts;
 }
 
 /** How a handshake may begin. */
@@ -43,7 +42,7 @@ export class Resumption {
    * @param kept sessions by id; outlives a reload that leaves trust as it is
    */
   constructor(
-    private readonly reader: SessionReader,
+    private readonly tickets: TicketReader,
     private readonly policy: Policy,
     private readonly terms: readonly Terms[],
     kept: SessionCache,
@@ -55,7 +54,7 @@ export class Resumption {
     });
     this.byId.on('resumeSession', (id: Buffer, done: (error: null, session: Buffer | null) => void) => {
       const session = kept.find(id);
-      done(null, session !== null && this.isResumable(() => reader.read(session)) ? session : null);
+      done(null, session !== null && this.isResumable(() => readSession(session)) ? session : null);
     });
   }
 
@@ -63,7 +62,7 @@ export class Resumption {
     if (hello === null) return { resumes: false, sessionsById: null };
     return {
       // OpenSSL takes the first ticket that it can open, and ignores the others.
-      resumes: hello.tickets.every((ticket) => this.isResumable(() => this.reader.open(ticket))),
+      resumes: hello.tickets.every((ticket) => this.isResumable(() => this.tickets.open(ticket))),
       sessionsById: hello.withoutTickets ? this.byId : null,
     };
   }
@@ -98,23 +97,25 @@ export class Resumption {
     const { terms } = this;
     // Most settings have a route without rules, and then there is no certificate to read.
     if (terms.some(({ verify, allow }) => (verify === 'off' ? leaf === null : allow === null))) return true;
-    const certificate = leaf === null ? null : readPeerCertificate(leaf);
+    const certificate =
+      leaf === null ? null : (this.policy.knownCallers.recall(leaf)?.certificate ?? readPeerCertificate(leaf));
     const caller = { verify: certificate === null ? 'NONE' : 'SUCCESS', certificate } as const;
     return terms.some(({ verify, allow }) => verify !== 'off' && rulesFor(caller, allow)?.length !== 0);
   }
 
-  private isFollowable(leaf: Buffer): boolean {
-    const { knownPaths, anchors } = this.policy;
+  private isFollowable(der: Buffer): boolean {
+    const { knownCallers, anchors } = this.policy;
     const now = Date.now();
-    const certificate = new X509Certificate(leaf);
-    const path = knownPaths.recall(certificate) ?? pathToAnchor(certificate, { presented: [], anchors, now });
-    return path !== null && isPathValid([certificate, ...path], now);
+    const known = knownCallers.recall(der);
+    const leaf = known?.leaf ?? new X509Certificate(der);
+    const path = known?.path ?? pathToAnchor(leaf, { presented: [], anchors, now });
+    return path !== null && isPathValid([leaf, ...path], now);
   }
 
   /** Anybody can make us keep a session before the verdict; only callers whom OpenSSL has verified take up room. */
   private isWorthKeeping(session: Buffer): boolean {
     try {
-      const { leaf, complaint } = this.reader.read(session);
+      const { leaf, complaint } = readSession(session);
       return leaf !== null && complaint === 0;
     } catch {
       return false;

@@ -3,7 +3,7 @@ import type { VerifyMode } from '../config/config.js';
 import { readPeerCertificate } from '../identify/peer-certificate.js';
 import type { Fault, PeerCertificate, PeerIdentity, Verify } from '../identify/peer-identity.js';
 import { isOnlyPath, isPathValid, pathToAnchor, type Issuers } from './chain.js';
-import type { KnownPaths } from './known-paths.js';
+import type { KnownCaller, KnownCallers } from './known-callers.js';
 import { hiddenProblem } from './pardon.js';
 import type { PeerVerification } from './tls-socket.js';
 import { explainVerifyError, isIssuerError } from './verify-errors.js';
@@ -23,7 +23,7 @@ export interface Policy {
   readonly revocation: (leaf: X509Certificate, path: readonly X509Certificate[], now: number) => Refusal | null;
   /** Whether OpenSSL was not given the CRLs, so that a handshake needs our look as well. */
   readonly readsCrls: boolean;
-  readonly knownPaths: KnownPaths;
+  readonly knownCallers: KnownCallers;
 }
 
 export type Refusal = Fault;
@@ -69,9 +69,10 @@ interface Finding {
 function examine(handshake: Handshake, policy: Policy): Finding {
   const { leaf } = handshake.peer;
   if (leaf === null) return faulty('no_certificate', 'client sent no required SSL certificate', null);
-  const certificate = readOrNull(leaf);
+  const known = policy.knownCallers.recall(leaf.raw);
+  const certificate = known?.certificate ?? readOrNull(leaf);
   if (certificate === null) return faulty('invalid', 'the certificate cannot be parsed', null);
-  return examineCertificate({ handshake, policy, leaf, certificate });
+  return examineCertificate({ handshake, policy, leaf, certificate, known });
 }
 
 /** Whether one of the modes takes this caller for what it is. */
@@ -96,6 +97,7 @@ interface Case {
   readonly policy: Policy;
   readonly leaf: X509Certificate;
   readonly certificate: PeerCertificate;
+  readonly known: KnownCaller | null;
 }
 
 function examineCertificate(subject: Case): Finding {
@@ -119,7 +121,7 @@ function examinePath(subject: Case): Finding {
   }
   const refusal = hiddenRefusal(subject, path) ?? outsideValidity(subject, path) ?? revocationOf(subject, path);
   if (refusal !== null) return { fault: refusal, certificate };
-  policy.knownPaths.remember(leaf, path);
+  policy.knownCallers.remember({ leaf, certificate, path });
   // A self-signed leaf that stands in the bundle is its own anchor.
   const anchorSha256 = sha256Of(path.at(-1) ?? leaf);
   return { fault: null, certificate, issuers: path.slice(0, -1), anchorSha256 };
@@ -138,9 +140,11 @@ const NO_PATH = 'no path to a CA of the bundle can be followed';
  * Not remembered: the bundle alone may still suffice; otherwise no admission. `resumption.ts` keeps it from coming to that.
  */
 function findPath(subject: Case): readonly X509Certificate[] | null {
-  const { handshake, policy, leaf } = subject;
-  const remembered = handshake.tls.sessionReused ? policy.knownPaths.recall(leaf) : null;
-  return remembered ?? pathToAnchor(leaf, issuersOf(subject));
+  const { handshake, leaf, known } = subject;
+  const { tls, peer, now } = handshake;
+  // Behind a complaint, what this caller presented has to be looked at.
+  const suffices = known !== null && (tls.sessionReused || (peer.error === null && isPathValid(known.path, now)));
+  return suffices ? known.path : pathToAnchor(leaf, issuersOf(subject));
 }
 
 function issuersOf({ handshake, policy }: Case): Issuers {

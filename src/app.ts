@@ -4,6 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { describeStatus, describeTrust, type TrustDescription } from './admin/status.js';
 import { compileAllowList } from './admit/authorize.js';
+import { isOneOf } from './admit/host-names.js';
 import { compileRoutes, compileRouting } from './admit/routes.js';
 import type { ScreenRules } from './admit/screen.js';
 import { asksNobody, modesOf, type Terms } from './admit/standing.js';
@@ -285,7 +286,8 @@ function createServing(parts: {
 
 /** How a request may look, whichever way it goes. */
 export function createScreenRules({ listen, limits, headers }: Config): ScreenRules {
-  return { serverNames: listen.serverNames, underscores: headers.underscores, maxHead: limits.head };
+  const isServed = listen.serverNames.length > 0 ? isOneOf(listen.serverNames) : null;
+  return { isServed, underscores: headers.underscores, maxHead: limits.head };
 }
 
 function wayOf(route: Route, config: Config, applications: Applications): Way {

@@ -370,5 +370,10 @@ function textHeaders({ forwarded }: Config): ReadonlySet<string> {
 }
 
 function headOf({ listen }: Config, { method, target, host }: NonNullable<AbsentCaller['request']>) {
-  return { method, target, httpVersion: '1.1', rawHeaders: ['Host', host ?? listen.serverNames[0] ?? 'localhost'] };
+  return {
+    method,
+    target,
+    httpVersion: '1.1',
+    rawHeaders: ['Host', host ?? listen.serverNames[0]?.replace(/^\*/, 'any') ?? 'localhost'],
+  };
 }

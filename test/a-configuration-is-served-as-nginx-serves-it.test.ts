@@ -119,7 +119,10 @@ function twoServers(_mode: string, port: number, application: Application): stri
     location / { ${pass} client_max_body_size 4; }
     location /moved/ { return 301 https://b.example$request_uri; }
     location /known/ { if ($ssl_client_verify != SUCCESS) { return 403; } ${pass} }
-    location /v1/ { proxy_pass ${application.url}/v2/; }`)}`;
+    location /v1/ { proxy_pass ${application.url}/v2/; }`)}
+  ${server(`server_name *.d.example; ssl_verify_client on;
+    location / { return 302 https://localhost/d$request_uri; }
+    location /app { ${pass} }`)}`;
 }
 
 /** Both sides of one configuration, each with an application of its own. */
@@ -385,6 +388,9 @@ describe.skipIf(NGINX === undefined)('side by side with nginx', { timeout: 60_00
       site('stranger', stranger, names, 'GET /'),
     ]);
     cases.push(site('honest', honest, ['c.example', 'c.example'], 'GET /'));
+    for (const name of ['x.d.example', 'x.y.d.example', 'd.example']) {
+      cases.push(...['GET /', 'GET /app/x'].map((line) => site('honest', honest, [name, name], line)));
+    }
     await askBoth(pairOf('servers'), cases);
   });
 

@@ -94,6 +94,12 @@ describe('refused:', () => {
       { 'listen.serverNames': '[a]' },
     ],
     [
+      'a wildcard that is wider than what is served',
+      '[{"host":["x.a.example","*.b.a.example","*.example"]}]',
+      'host *.example is not among listen.serverNames',
+      { 'listen.serverNames': '["*.a.example"]' },
+    ],
+    [
       'no CA for the one that asks',
       '[{"path":"/a","verify":"required"}]',
       'clientCert.ca is required',

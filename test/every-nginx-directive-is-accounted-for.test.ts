@@ -244,10 +244,7 @@ describe('the application', () => {
     ['proxy_pass http://$backend;', 'proxy_pass http://$backend'],
     ['fastcgi_pass 127.0.0.1:9000;', 'fastcgi_pass 127.0.0.1:9000'],
     ['grpc_pass grpcs://127.0.0.1:9000;', 'grpc_pass grpcs://127.0.0.1:9000'],
-    [
-      'grpc_pass grpc://127.0.0.1:9000; grpc_set_header X-DN $ssl_client_s_dn;',
-      'grpc_set_header X-DN $ssl_client_s_dn',
-    ],
+    ['grpc_pass grpc://127.0.0.1:9000; grpc_set_header X-DN $unknown;', 'grpc_set_header X-DN $unknown'],
   ])('that cannot be had is a guard: %s', (lines, guard) => {
     expect(plainTls(`location / { ${lines} }`).guards()).toEqual([guard]);
   });
@@ -499,18 +496,61 @@ describe('several locations', () => {
     expect(result.guards()).toEqual([]);
   });
 
-  it('of one application are all its paths', () => {
-    const result = imported(
-      mtlsServer('location = /ws { proxy_pass http://127.0.0.1:8080; }').replace('location / {', 'location ^~ /im {'),
+  it('without / are the shortest path, other paths that become routes, and nothing else', () => {
+    const lines = `location /im/ws { proxy_pass http://127.0.0.1:8081; } location = /im { proxy_pass http://127.0.0.1:8082; }
+      location = /x { return 200 x; } location / { return 404; }`;
+    const { settings, guards, report } = imported(mtlsServer(lines).replace('location / {\n', 'location ^~ /im {\n'));
+    expect(guards()).toEqual([]);
+    expect(settings['clientCert.allow']).toEqual([{ paths: ['/im', '/im/', '/im/**'] }]);
+    expect(settings['routes']).toEqual([
+      { path: '/im/ws*', allow: [], upstream: 'http://127.0.0.1:8081' },
+      { path: '/im', allow: [], upstream: 'http://127.0.0.1:8082' },
+      { path: '/x', allow: [], return: '200 x' },
+    ]);
+    const root = report.find(({ directive }) => directive === 'location /');
+    expect(root).toMatchObject({ fate: 'not-carried', text: 'its paths get 403' });
+  });
+
+  it('of gRPC are applications of their own, with headers and deadlines', () => {
+    const { settings, guards } = plainTls(`ssl_verify_client on; ssl_client_certificate ca.crt;
+      location /a.A/ { grpc_pass 127.0.0.1:1; grpc_set_header X-DN $ssl_client_s_dn; grpc_read_timeout 1h; }
+      location /longer.B/ { grpc_pass grpc://127.0.0.1:2; grpc_set_header X-DN $ssl_client_s_dn; }
+      location /longer.C/ { proxy_pass http://127.0.0.1:3; proxy_set_header X-DN $ssl_client_s_dn; }`);
+    expect(guards()).toEqual([]);
+    expect(settings).toMatchObject({
+      'upstream.url': 'http://127.0.0.1:1',
+      'upstream.http2': true,
+      'upstream.idleTimeout': '1h',
+      'identity.headers': { 'X-DN': 'subject' },
+    });
+    expect(settings['routes']).toMatchObject([
+      { path: '/longer.B/*', upstream: 'http://127.0.0.1:2', http2: true, headTimeout: '60s', idleTimeout: '60s' },
+      { path: '/longer.C/*', upstream: 'http://127.0.0.1:3' },
+    ]);
+    expect((settings['routes'] as unknown[])[1]).not.toHaveProperty('http2');
+  });
+
+  it('without / become no routes where these would have what is of another', () => {
+    const { settings, entry } = imported(
+      mtlsServer('location /app/ { return 200 x; }').replace('location / {\n', 'location = /app {\n'),
     );
-    expect(result.settings['clientCert.allow']).toEqual([{ paths: ['/im', '/im/', '/im/**', '/ws'] }]);
+    expect(settings).not.toHaveProperty('routes');
+    expect(entry('location /app/')).toMatchObject({ fate: 'not-carried', text: 'its paths get 403' });
+  });
+
+  it('that are internal get 404, whatever else they say', () => {
+    const lines = 'error_page 403 /denied.html; location = /denied.html { internal; root /srv; auth_basic x; }';
+    const { settings, guards, entry } = server(lines);
+    expect(guards()).toEqual([]);
+    expect(settings['routes']).toEqual([{ path: '/denied.html', return: 404 }]);
+    expect(entry('auth_basic')?.fate).toBe('not-needed');
   });
 
   it.each([
     'location ~ ^/private { auth_basic x; proxy_pass http://127.0.0.1:8080; }',
     'location /some { allow 10.0.0.1; deny all; proxy_pass http://127.0.0.1:8080; }',
     'location /lua { access_by_lua_file x; return 200; }',
-    'location /internal { internal; }',
+    'location ~ ^/internal { internal; }',
     'location /odd { some_auth_module on; proxy_pass http://127.0.0.1:8080; }',
     'location /nested { location /nested/x { deny all; } proxy_pass http://127.0.0.1:8080; }',
     // Whatever it answers, the application is not asked.
@@ -534,10 +574,13 @@ describe('several locations', () => {
 
   const paths = (lines: string) => imported(mtlsServer(lines).replace('location / {', 'location /im/ {'));
 
-  it('within any of the paths that lead to the application are guards, others are closed', () => {
+  it('within any of the paths that lead to an application are guards, others are closed', () => {
     const ws = 'location /ws/ { proxy_set_header Host $host; proxy_pass http://127.0.0.1:8080; }';
-    expect(paths(`${ws} location /ws/admin { deny all; }`).guards()).toEqual(['location /ws/admin']);
-    expect(paths(`${ws} location /im/admin { deny all; }`).guards()).toEqual(['location /im/admin']);
+    const asks = 'auth_basic x; proxy_pass http://127.0.0.1:8080;';
+    for (const path of ['/ws/admin', '= /ws', '= /ws/x', '/im/admin']) {
+      expect(paths(`${ws} location ${path} { ${asks} }`).guards()).toEqual([`location ${path}`]);
+    }
+    expect(paths(`${ws} location /wsx { ${asks} }`).guards()).toEqual([]);
     expect(paths(`${ws} location ~ admin { deny all; }`).guards()).toEqual(['location ~ admin']);
     expect(paths(`${ws} location / { return 404; }`).guards()).toEqual([]);
     expect(paths(`${ws} location /other { deny all; }`).guards()).toEqual([]);
@@ -710,7 +753,7 @@ describe('several servers', () => {
     mtlsServer('server_name a.example;').replace(/\}\s*\}\s*$/, `} server { ${lines} }\n }`);
   const b = (lines: string) =>
     imported(
-      beside(`listen 443 ssl; server_name b.example B2.example *.b.example; ssl_certificate a.crt; ssl_certificate_key a.key;
+      beside(`listen 443 ssl; server_name b.example B2.example www.b.*; ssl_certificate a.crt; ssl_certificate_key a.key;
         ssl_client_certificate ca.crt; ssl_verify_client on; ${lines}`),
     );
   const HOSTS = ['b.example', 'b2.example'];
@@ -723,7 +766,49 @@ describe('several servers', () => {
     expect(settings['listen.serverNames']).toEqual(NAMES);
     expect(settings['routes']).toEqual([{ host: HOSTS, upstream: 'http://127.0.0.1:1' }]);
     expect(settings).not.toHaveProperty(['tls.certificates']);
-    expect(entry('server_name b.example')).toMatchObject({ fate: 'changed', text: 'names that are patterns get 421' });
+    expect(entry('server_name b.example')).toMatchObject({
+      fate: 'changed',
+      text: expect.stringContaining('write them out'),
+    });
+  });
+
+  it('answer to wildcards as nginx does', () => {
+    const named = (names: string): string => `listen 443 ssl; server_name ${names}; ssl_certificate a.crt;
+      ssl_certificate_key a.key; ssl_client_certificate ca.crt; ssl_verify_client on;`;
+    const { settings, guards } = imported(beside(`${named('.B.example *.c.example')} ${TO_ONE}`));
+    const hosts = ['b.example', '*.b.example', '*.c.example'];
+    expect(guards()).toEqual([]);
+    expect(settings['listen.serverNames']).toEqual(['a.example', ...hosts]);
+    expect(settings['routes']).toEqual([{ host: hosts, upstream: 'http://127.0.0.1:1' }]);
+  });
+
+  it('of wider names take none of the names that others have', () => {
+    const wide = `listen 443 ssl; server_name *.example; ssl_certificate a.crt; ssl_certificate_key a.key;
+      ssl_client_certificate ca.crt; ssl_verify_client on; ${TO_ONE}`;
+    const elsewhere = 'listen 8443 ssl; server_name d.example; return 200;';
+    const away = 'listen 443 ssl; server_name b.example; return 403;';
+    const stranger = `listen 443 ssl; server_name .c.example; ssl_verify_client on; ssl_client_certificate x.crt; ${TO_ONE}`;
+    const servers = [away, stranger, elsewhere].map((lines) => `server { ${lines} }`).join('\n');
+    const text = beside(wide).replace(/\}\s*$/, `${servers} }`);
+    const { settings, guards } = imported(text);
+    // The names of a server with other trust are closed, also for whoever uses --force.
+    expect(guards()).toEqual(['server']);
+    expect(settings['listen.serverNames']).toEqual(['a.example', '*.example']);
+    expect(settings['routes']).toEqual([
+      { host: ['*.example'], upstream: 'http://127.0.0.1:1' },
+      { host: ['a.example'] },
+      { host: ['b.example', 'c.example', '*.c.example'], return: 403 },
+    ]);
+    const refusing = imported(
+      text.replace(
+        'server_name a.example;',
+        'server_name a.example a2.example; if ($host != a.example) { return 403; }',
+      ),
+    );
+    expect(refusing.settings['routes']).toContainEqual({
+      host: expect.arrayContaining(['a2.example']) as unknown,
+      return: 403,
+    });
   });
 
   it('are written out, for people to edit', () => {
@@ -779,6 +864,15 @@ describe('several servers', () => {
     expect(guards()).toEqual([]);
     const answer = '301 https://a.example$request_uri';
     expect(settings['routes']).toEqual([{ host: ['www.a.example'], verify: 'off', return: answer }]);
+    const inLocation = imported(
+      beside(`listen 443 ssl; server_name b.example; ssl_certificate a.crt; ssl_certificate_key a.key;
+        ssl_client_certificate ca.crt; ssl_verify_client on; location / { return 404; } location /x { return 200 x; }`),
+    );
+    expect(inLocation.guards()).toEqual([]);
+    expect(inLocation.settings['routes']).toEqual([
+      { host: ['b.example'], return: 404 },
+      { host: ['b.example'], path: '/x*', return: '200 x' },
+    ]);
   });
 
   it.each([
@@ -820,7 +914,7 @@ describe('several servers', () => {
 
   it('whose names cannot be kept apart are guards', () => {
     const text = other('listen 443 ssl; ssl_verify_client on; location / { root /x; }');
-    const result = imported(text.replace('server_name a.example;', 'server_name *.example;'));
+    const result = imported(text.replace('server_name a.example;', 'server_name a.*;'));
     expect(result.guards()).toHaveLength(1);
   });
 });

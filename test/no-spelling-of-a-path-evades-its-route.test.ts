@@ -236,3 +236,33 @@ describe('routes are chosen', () => {
     expect([...choice.held].sort((a, b) => a - b)).toEqual([route, ...others].sort((a, b) => Number(a) - Number(b)));
   });
 });
+
+describe('of hosts', () => {
+  const choose = compileRoutes([
+    { path: '/*', hosts: ['*.w.example'] },
+    { path: '/*', hosts: ['*.deep.w.example', 'other.example'] },
+    { path: '/a', hosts: ['x.w.example'] },
+    { path: '/b', hosts: [] },
+  ]);
+
+  it.each([
+    ['y.w.example', '/', [1]],
+    ['Y.W.example.:8443', '/', [1]],
+    ['y.z.w.example', '/', [1]],
+    ['y.deep.w.example', '/', [2]],
+    ['deep.w.example', '/', [1]],
+    ['other.example', '/', [2]],
+    ['w.example', '/', [0]],
+    ['yw.example', '/', [0]],
+    // The name itself first, then the wildcard, then what is for every host.
+    ['x.w.example', '/a', [3]],
+    ['x.w.example', '/', [1]],
+    ['x.w.example', '/b', [1, 4]],
+    ['w.example', '/b', [4]],
+    // Whatever could be read as another name has to be let in by all.
+    ['y$.w.example', '/', [0, 1, 2, 3, 4]],
+    ['y..w.example', '/', [0, 1, 2, 3, 4]],
+  ])('%s %s', (host, target, held) => {
+    expect(choose(host, target)).toEqual({ route: held[0], held });
+  });
+});

@@ -1,3 +1,4 @@
+import { connect } from 'node:net';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { startApplication, type Application } from './support/application.js';
 import { openRaw } from './support/caller.js';
@@ -98,6 +99,50 @@ describe('with listen.serverNames', () => {
     caller.socket.write('GET /2 HTTP/1.1\r\nHost: im.example\r\nConnection: close\r\n\r\n');
     expect((await caller.closed()).match(/HTTP\/1\.1 \d+/g)).toEqual(['HTTP/1.1 200', 'HTTP/1.1 421']);
     expect(application.seen.slice(before).map(({ url }) => url)).toEqual(['/1']);
+  });
+});
+
+describe('with a wildcard', () => {
+  const settings = { 'listen.serverNames': '*.ours.example', 'listen.plainHttp': 'redirect' };
+  let sidecar: Sidecar;
+  beforeAll(async () => {
+    sidecar = await startSidecar({ pki, upstream: application.url, settings });
+  });
+  afterAll(() => sidecar.stop());
+
+  it.each(['a.ours.example', 'a.b.ours.example', 'A.OURS.example.:8443'])('is served: %s', async (host) => {
+    expect(await ask(sidecar, { sni: '', host })).toBe(200);
+  });
+
+  it.each([
+    'ours.example',
+    'aours.example',
+    'a.ours.example.evil.example',
+    '[::1]',
+    '127.0.0.1',
+    '*.ours.example',
+    'a$.ours.example',
+  ])('is misdirected: %s', async (host) => {
+    expect(await ask(sidecar, { sni: '', host })).toBe(421);
+  });
+
+  it('Host and SNI are one name all the same', async () => {
+    expect(await ask(sidecar, { sni: 'a.ours.example', host: 'a.ours.example' })).toBe(200);
+    expect(await ask(sidecar, { sni: 'a.ours.example', host: 'b.ours.example' })).toBe(421);
+  });
+
+  it.each([
+    ['a.ours.example', true],
+    ['ours.example', false],
+    ['evil.example:1.ours.example', false],
+    ['[evil.example].ours.example', false],
+    ['.ours.example', false],
+  ])('plain HTTP is redirected to %s: %s', async (host, redirected) => {
+    const socket = connect(sidecar.port, '127.0.0.1');
+    socket.write(`GET / HTTP/1.1\r\nHost: ${host}\r\n\r\n`);
+    const answer = (await socket.toArray()).join('');
+    expect(answer.includes(`Location: https://${host}/`)).toBe(redirected);
+    expect(answer.includes('Location')).toBe(redirected);
   });
 });
 

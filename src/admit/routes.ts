@@ -1,9 +1,10 @@
 import { isAmbiguousPath, pathOf } from './authorize.js';
+import { wildcardsOf } from './host-names.js';
 import { hostName } from './screen.js';
 
 /** What requests a route is for. */
 export interface RoutePattern {
-  /** Lower case; empty means every host. */
+  /** Lower case; `*.` in front of a name means whatever ends in it. Empty means every host. */
   readonly hosts: readonly string[];
   /** Exact, or the beginning of a path and a star. */
   readonly path: string;
@@ -57,19 +58,24 @@ export function compileRoutes(patterns: readonly RoutePattern[]): Choose {
   return (host, target) => {
     const name = hostName(host);
     const path = pathOf(target);
+    const names = hasHosts ? [name, ...wildcardsOf(name)] : NOBODY;
     if (isAmbiguousPath(path) || (hasHosts && !PLAIN_HOST.test(name))) {
-      return { route: asWritten.everyPath(name), held: all };
+      return { route: asWritten.everyPath(names), held: all };
     }
-    const written = asWritten.find(name, path);
+    const written = asWritten.find(names, path);
     const [route = 0] = written;
     const read = readings(path);
-    const others = read.flatMap((each) => [...asWritten.find(name, each), ...asFolded.find(name, each.toLowerCase())]);
+    const others = read.flatMap((each) => [
+      ...asWritten.find(names, each),
+      ...asFolded.find(names, each.toLowerCase()),
+    ]);
     const held = [...new Set([...written, ...others])];
     return held.length === 1 ? (single[route] ?? DEFAULT) : { route, held };
   };
 }
 
 const DEFAULT: Choice = { route: 0, held: [0] };
+const NOBODY: readonly string[] = [];
 
 /** An application may read anything else as a name that has a route of its own. */
 const PLAIN_HOST = /^(?:[a-z0-9_-]+(?:\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])$/;
@@ -126,17 +132,27 @@ class Places {
   /**
    * The route that a request takes, and any others that are for it as well: one for all hosts that says more of the path, or
    * one whose path differs and reads the same.
+   * @param names the host, then the wildcards that it fits; the first with a route for the path counts
    */
-  find(host: string, path: string): readonly number[] {
-    const own = this.byHost.get(host)?.find(path) ?? null;
+  find(names: readonly string[], path: string): readonly number[] {
+    const own = this.first(names, (place) => place.find(path));
     const other = this.everywhere.find(path);
     if (own === null) return other?.routes ?? DEFAULT_ALONE;
     return other === null || other.length <= own.length ? own.routes : [...own.routes, ...other.routes];
   }
 
   /** Where requests of a host go that no path leads elsewhere. */
-  everyPath(host: string): number {
-    return this.byHost.get(host)?.everyPath ?? 0;
+  everyPath(names: readonly string[]): number {
+    return this.first(names, (place) => place.everyPath) ?? 0;
+  }
+
+  private first<T>(names: readonly string[], of: (place: Place) => T | null): T | null {
+    for (const name of names) {
+      const place = this.byHost.get(name);
+      const found = place === undefined ? null : of(place);
+      if (found !== null) return found;
+    }
+    return null;
   }
 }
 

@@ -16,8 +16,8 @@ export interface RequestHead {
 
 /** What may be forwarded at all, whoever sends it. */
 export interface ScreenRules {
-  /** Lower case; empty means every name. */
-  readonly serverNames: readonly string[];
+  /** Whether a name (lower case) is one of ours; null when all are. */
+  readonly isServed: ((name: string) => boolean) | null;
   readonly underscores: 'drop' | 'reject' | 'keep';
   /** Bytes. */
   readonly maxHead: number;
@@ -72,7 +72,7 @@ export function screen(head: RequestHead, rules: ScreenRules, serverName: string
   if (fault !== null) return bad(fault);
   const framing = readFraming(head, fields);
   if ('code' in framing) return framing;
-  return misdirected(fields.host, rules.serverNames, serverName) ?? screened({ head, target, fields, framing });
+  return misdirected(fields.host, rules.isServed, serverName) ?? screened({ head, target, fields, framing });
 }
 
 /** Asked when the route is known: each may have a limit of its own. @param maxBody bytes; 0 means no limit */
@@ -284,10 +284,10 @@ function readFrames(hasBody: boolean, { contentLength, contentLengths, transferE
 const NO_BODY: Framing = { body: 'none', contentLength: 0 };
 const UNKNOWN_BODY: Framing = { body: 'chunked', contentLength: -1 };
 
-function misdirected(host: string, names: readonly string[], serverName: string | null): Problem | null {
-  if (names.length === 0) return null;
+function misdirected(host: string, isServed: ScreenRules['isServed'], serverName: string | null): Problem | null {
+  if (isServed === null) return null;
   const name = hostName(host);
-  if (!names.includes(name)) return problem('misdirected', 'Host is not one of listen.serverNames');
+  if (!isServed(name)) return problem('misdirected', 'Host is not one of listen.serverNames');
   // The certificate was chosen, and perhaps verified against, another name than the one now asked for.
   if (serverName !== null && serverName !== name) return problem('misdirected', 'Host differs from SNI');
   return null;

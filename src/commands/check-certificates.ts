@@ -168,7 +168,7 @@ function serverNames(leaves: readonly X509Certificate[], names: readonly string[
   if (leaves.length === 0) return [];
   const whose = leaves.length === 1 ? 'the server certificate is not' : 'no server certificate is';
   return names
-    .filter((name) => leaves.every((leaf) => leaf.checkHost(name) === undefined))
+    .filter((name) => leaves.every((leaf) => leaf.checkHost(name.replace(/^\*/, 'any')) === undefined))
     .map((name) => warning('listen.serverNames', `${whose} for ${name}`));
 }
 

@@ -178,11 +178,12 @@ const caFiles: Format = {
 };
 
 const hostNames: Format = {
-  allowed: () => 'a list of host names',
+  allowed: () => 'a list of host names such as a.example.com or *.example.com',
   fromText: listFromText,
   parse(raw, options) {
     return each(raw, this, options).map((name) => {
-      if (!HOST_NAME.test(name)) throw new Error(`must be ${this.allowed(options)}; ${quote(name)} is none`);
+      if (!HOST_NAME.test(name.replace(/^\*\./, '')))
+        throw new Error(`must be ${this.allowed(options)}; ${quote(name)} is none`);
       return name.toLowerCase();
     });
   },

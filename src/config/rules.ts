@@ -1,4 +1,5 @@
 import type { Config, Route, TlsVersion } from './config.js';
+import { isWithin } from '../admit/host-names.js';
 import { conflictingHeaders, namesTaken } from '../rewrite/identity-headers.js';
 import { SETTINGS } from './schema.js';
 import { isLoopback } from './upstream.js';
@@ -167,7 +168,7 @@ export const ROUTE_RULES: readonly RouteRule[] = [
   },
   {
     problem({ hosts }: Route, { listen: { serverNames } }: Config): string | null {
-      const others = hosts.filter((host) => serverNames.length > 0 && !serverNames.includes(host));
+      const others = hosts.filter((host) => serverNames.length > 0 && !isWithin(host, serverNames));
       return others.length > 0 ? `host ${others.join(', ')} is not among listen.serverNames: it gets 421` : null;
     },
   },

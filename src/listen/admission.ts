@@ -1,5 +1,6 @@
 import type { Socket } from 'node:net';
 import type { TLSSocket } from 'node:tls';
+import { isOneOf } from '../admit/host-names.js';
 import { isWelcome, standingsOf, type Terms } from '../admit/standing.js';
 import type { Routing } from '../admit/routes.js';
 import type { ConnectionReason } from '../errors.js';
@@ -146,7 +147,7 @@ export class Admission {
   /** A name of the certificate will do where none is set: the next request would not be believed under another. */
   private isOurs(name: string): boolean {
     const { serverNames } = this.parts;
-    return serverNames.length > 0 ? serverNames.includes(name) : isCertifiedName(this.trust.tls, name);
+    return serverNames.length > 0 ? isOneOf(serverNames)(name) : isCertifiedName(this.trust.tls, name);
   }
 
   private handshake(): void {

@@ -2,7 +2,7 @@ import type { Ledger } from './ledger.js';
 import { modeOf } from './client-cert.js';
 import { subjectOf } from './identity-conditions.js';
 import type { Directive } from './syntax.js';
-import { named, withConstants, type Work } from './work.js';
+import { named, nameIn, passOf, withConstants, type Work } from './work.js';
 
 /** Variables that carry something of the verified identity, and our attributes. */
 const ATTRIBUTES: Readonly<Record<string, string>> = {
@@ -68,7 +68,7 @@ export function carryHeaders(work: Work): void {
   const { ledger, scope } = work;
   const identity = new Map<string, string>();
   const facts = new Map<string, string>();
-  const headers = scope.all('proxy_set_header');
+  const headers = scope.all(nameIn(work.location, 'proxy_set_header'));
   for (const directive of headers) carryHeader(directive, { work, identity, facts });
   const [first] = headers;
   if (first !== undefined && facts.size > 0) ledger.set('forwarded.headers', facts, first);
@@ -91,7 +91,7 @@ function carryHeader(directive: Directive, collection: Collection): void {
   const [name = '', written = ''] = directive.args;
   const lower = name.toLowerCase();
   const value = withConstants(written, work).replace(/\$\{(\w+)\}/g, '$$$1');
-  if (location === null || named(location.block, 'proxy_pass').length === 0) {
+  if (location === null || passOf(location) === undefined) {
     return ledger.notNeeded(directive, 'there is no application that would read it');
   }
   if (CONNECTION.has(lower)) return ledger.notNeeded(directive, 'Upgrade and keep-alive work by themselves');
@@ -153,7 +153,7 @@ function addressFact(variable: string, { settings }: Ledger): string | null {
 /** A text without variables, or the name of the server; `none` for the empty one, which removes the header. */
 function plainText(value: string, { server }: Work): string | null {
   const name = named(server.block, 'server_name')[0]?.args[0] ?? '';
-  const text = value.replace(/\$server_name\b/g, name);
+  const text = value.replace(/\$server_name\b/g, name.replace(/^\./, ''));
   if (text === '') return 'none';
   return text.includes('$') || !/^[!-~](?:[ -~]*[!-~])?$/.test(text) ? null : `text:${text}`;
 }

@@ -141,7 +141,7 @@ const GROUPS: readonly (readonly [say: Say, names: string])[] = [
   [guardLost('what was private here would be public'), 'internal secure_link secure_link_md5 valid_referers'],
   [guardLost('OpenSSL commands are not passed on: look for a setting of tls'), 'ssl_conf_command'],
   [guardLost("the caller's headers all go on"), 'proxy_pass_request_headers'],
-  [guardLost('write its headers into identity.headers or forwarded.headers'), 'grpc_set_header'],
+  [guardLost('no grpc_pass is there for it: take it away'), 'grpc_set_header'],
   [guardLost('write it with one of proxy_pass and root in location /'), 'location alias'],
 ];
 

@@ -1,19 +1,22 @@
 import type { Ledger } from './ledger.js';
 import type { Directive } from './syntax.js';
 import { sizeOf, sizeSetting, timeOf, timeSetting } from './units.js';
-import type { Work } from './work.js';
+import { nameIn, type Work } from './work.js';
+
+type Times = readonly (readonly [name: string, settings: readonly string[]])[];
 
 /** Times that mean the same there and here. */
-const TIMES: readonly (readonly [name: string, settings: readonly string[]])[] = [
+const TIMES: Times = [
   ['client_header_timeout', ['limits.headTimeout']],
-  ['client_body_timeout', ['limits.bodyIdleTimeout']],
   ['keepalive_time', ['limits.connectionAge']],
+];
+
+/** Those that a route can have of its own. */
+const TIMES_OF_ROUTES: Times = [
+  ['client_body_timeout', ['limits.bodyIdleTimeout']],
   ['proxy_connect_timeout', ['upstream.connectTimeout']],
   ['proxy_read_timeout', ['upstream.headTimeout', 'upstream.idleTimeout', 'limits.tunnelIdleTimeout']],
 ];
-
-/** What a route can have of its own. */
-const OF_ROUTES = new Set(['client_body_timeout', 'proxy_connect_timeout', 'proxy_read_timeout']);
 
 /** `limits.head` cannot be less or more. Bytes. */
 const SMALLEST_HEAD = 1024;
@@ -22,11 +25,8 @@ const LARGEST_HEAD = 16 * 1024 ** 2;
 /** Carries sizes, deadlines and counts. */
 export function carryLimits(work: Work): void {
   const { ledger, scope } = work;
-  for (const [name, settings] of TIMES) {
-    const directive = scope.one(name);
-    if (directive !== undefined) carryTime(directive, settings, ledger);
-  }
-  carryBody(work);
+  carryTimes(TIMES, work);
+  carryRouteLimits(work);
   carryHead(work);
   carryKeepAlive(work);
   carryStreams(work);
@@ -38,12 +38,15 @@ export function carryLimits(work: Work): void {
 
 /** Carries the sizes and deadlines that a route can have. */
 export function carryRouteLimits(work: Work): void {
-  const { ledger, scope } = work;
-  for (const [name, settings] of TIMES) {
-    const directive = OF_ROUTES.has(name) ? scope.one(name) : undefined;
-    if (directive !== undefined) carryTime(directive, settings, ledger);
-  }
+  carryTimes(TIMES_OF_ROUTES, work);
   carryBody(work);
+}
+
+function carryTimes(times: Times, work: Work): void {
+  for (const [name, settings] of times) {
+    const directive = work.scope.one(nameIn(work.location, name));
+    if (directive !== undefined) carryTime(directive, settings, work.ledger);
+  }
 }
 
 function carryTime(directive: Directive, settings: readonly string[], ledger: Ledger): void {

@@ -1,7 +1,7 @@
 import { isNoGuard } from './headers.js';
 import type { Ledger } from './ledger.js';
 import type { Directive } from './syntax.js';
-import { forAll, named } from './work.js';
+import { forAll, named, nameIn, passOf } from './work.js';
 
 /** A `location` taken apart. */
 export interface LocationMatch {
@@ -39,37 +39,55 @@ function isGuarded(location: Directive): boolean {
   });
 }
 
+interface Choosing {
+  readonly http: readonly Directive[];
+  readonly ledger: Ledger;
+  /** Whether `/` may answer by itself. */
+  readonly mayAnswer?: boolean;
+}
+
 /**
- * The location whose application becomes ours: `/` if it forwards, else the first that forwards, else `/` with its
- * files. Beside `/` the others become routes where a route can say all that keeps anybody out of them; what is left is
- * reported.
+ * The location whose application becomes ours, and the others that become routes, since a route can say all that keeps
+ * anybody out of them. What is left is reported.
  */
-export function chooseLocation(server: Directive, http: readonly Directive[], ledger: Ledger): Reach {
+export function chooseLocation(server: Directive, { http, ledger, mayAnswer = false }: Choosing): Reach {
   const locations = named(server.block, 'location');
-  const forwarding = ['prefix', 'exact'].flatMap((kind) =>
-    locations.filter((each) => matchOf(each).kind === kind && goesTo(each) !== null),
-  );
   const root = locations.find((each) => matchOf(each).kind === 'prefix' && matchOf(each).path === '/');
-  const location = forwarding.find((each) => each === root) ?? forwarding[0] ?? root ?? null;
-  const others = locations.filter((each) => each !== location);
+  const answers = mayAnswer && named(root?.block ?? [], 'return').length > 0;
+  const location = (answers ? root : firstForwarding(locations)) ?? root ?? null;
   const isAll = location === null || location === root;
-  const routes = isAll ? others.filter(isRoute) : [];
-  const left = others.filter((each) => !routes.includes(each));
-  const losesHeaders = headerLoss(location, server, http);
-  const same = location === null ? [] : left.filter((each) => isSameWay(each, location) && !losesHeaders(each));
-  for (const each of same) {
-    ledger.changed(each, `it goes the way of line ${location?.line}, with the settings of that location`);
-    forAll(each, (inner) => ledger.lost(inner, `the settings of line ${location?.line} hold for all paths`));
+  const others = locations.filter((each) => each !== location);
+  const routes = others.filter((each) => isRoute(each) && (location === null || !isAround(each, location)));
+  const sendsFiles = isAll && [location, ...routes].some(servesFiles);
+  for (const each of others.filter((other) => !routes.includes(other))) {
+    const way = wayOf(each, location, routes);
+    const losesHeaders = headerLoss(way, server, http)(each);
+    leave(each, { way, isReached: isAll || way !== null, sendsFiles, losesHeaders, ledger });
   }
-  const ways = location === null ? [] : [location, ...same];
-  const leaving = { location, ways, isAll, sendsFiles: [location, ...routes].some(servesFiles), losesHeaders, ledger };
-  for (const each of left.filter((other) => !same.includes(other))) leave(each, leaving);
-  return { location, paths: isAll ? null : [location, ...same].flatMap(pathsOf), routes };
+  return { location, paths: isAll ? null : pathsOf(location), routes };
+}
+
+/** `/` if it forwards, else the shortest path that does. */
+function firstForwarding(locations: readonly Directive[]): Directive | undefined {
+  const length = (location: Directive): number => matchOf(location).path.length;
+  const forwarding = locations
+    .filter((each) => goesTo(each) !== null && !isInternal(each))
+    .sort((one, other) => length(one) - length(other));
+  const ofKind = (kind: string): Directive | undefined => forwarding.find((each) => matchOf(each).kind === kind);
+  return ofKind('prefix') ?? ofKind('exact');
+}
+
+/** Where requests for a location that is left out go now; null for the files of the server, or nowhere. */
+function wayOf(other: Directive, location: Directive | null, routes: readonly Directive[]): Directive | null {
+  // It may match under any path.
+  if (matchOf(other).kind === 'regex') return location;
+  const ways = [...routes, ...(location === null ? [] : [location])].filter((way) => isAround(way, other));
+  return ways.sort((one, another) => matchOf(another).path.length - matchOf(one).path.length)[0] ?? null;
 }
 
 /** What a route says in place of a location, besides what keeps nobody out. */
 const SAID_BY_ROUTES = new Set(['return', 'if', 'limit_except', 'deny']);
-const WAYS = new Set(['proxy_pass', 'return', 'root', 'alias', 'deny']);
+const WAYS = new Set(['proxy_pass', 'grpc_pass', 'return', 'root', 'alias', 'deny']);
 
 /** A path that can be read in one way alone. */
 const PLAIN_PATH = /^\/(?!.*(?:\/\/|\/\.{1,2}(?:\/|$)|[?#%;\\*]))[!-~]*$/;
@@ -79,6 +97,7 @@ function isRoute(location: Directive): boolean {
   const { kind, path } = matchOf(location);
   const block = location.block ?? [];
   const isPlain = (kind === 'prefix' || kind === 'exact') && PLAIN_PATH.test(path);
+  if (isInternal(location)) return isPlain;
   return (
     isPlain &&
     block.some(({ name }) => WAYS.has(name)) &&
@@ -89,20 +108,23 @@ function isRoute(location: Directive): boolean {
   );
 }
 
-/** Where a location forwards to, as written; null when it does not. */
-function goesTo(location: Directive): string | null {
-  const [pass] = [...named(location.block, 'proxy_pass'), ...named(location.block, 'grpc_pass')];
-  return pass?.args[0] ?? null;
+/**
+ * Whether a route for a location would have the requests of another, whose path is longer: nginx gives them to the longer.
+ * The route for `/app/` has `/app` as well.
+ */
+function isAround(location: Directive, other: Directive): boolean {
+  const [{ kind, path }, { path: inner }] = [matchOf(location), matchOf(other)];
+  return kind === 'prefix' && (inner.startsWith(path) || path === `${inner}/`);
 }
 
-/** Another path of the same application, such as one for WebSocket. */
-function isSameWay(other: Directive, location: Directive): boolean {
-  const { kind } = matchOf(other);
-  if (kind !== 'prefix' && kind !== 'exact') return false;
-  const target = goesTo(other);
-  const rest = (target ?? '').replace(/^https?:\/\//, '');
-  const hasUri = rest.startsWith('unix:') ? /^unix:[^:]+:\//.test(rest) : rest.includes('/');
-  return target !== null && !hasUri && target === goesTo(location) && !isGuarded(other);
+/** Whether nginx keeps a location for itself: pages of errors, answers of X-Accel-Redirect. Others get 404. */
+export function isInternal({ block }: Directive): boolean {
+  return named(block, 'internal').length > 0;
+}
+
+/** Where a location forwards to, as written; null when it does not. */
+function goesTo(location: Directive): string | null {
+  return passOf(location)?.args[0] ?? null;
 }
 
 /**
@@ -117,7 +139,8 @@ function headerLoss(location: Directive | null, ...outer: [server: Directive, ht
 
 /** Those in force, as nginx inherits them. */
 function headersOf(location: Directive | null, server: Directive, http: readonly Directive[]): readonly Directive[] {
-  const levels = [location?.block ?? [], server.block ?? [], http].map((block) => named(block, 'proxy_set_header'));
+  const name = nameIn(location, 'proxy_set_header');
+  const levels = [location?.block ?? [], server.block ?? [], http].map((block) => named(block, name));
   return levels.find((found) => found.length > 0) ?? [];
 }
 
@@ -126,44 +149,46 @@ function headerLine({ args: [name = '', value = ''] }: Directive): string {
 }
 
 interface Leaving {
-  readonly location: Directive | null;
-  /** All that lead to the application. */
-  readonly ways: readonly Directive[];
-  /** Whether requests for the path now reach the application all the same. */
-  readonly isAll: boolean;
+  /** Where requests for its paths go now; null for the files of the server, or nowhere. */
+  readonly way: Directive | null;
+  readonly isReached: boolean;
   /** Whether files are sent under some path. */
   readonly sendsFiles: boolean;
-  readonly losesHeaders: (other: Directive) => boolean;
+  /** Whether its own headers are among what is lost. */
+  readonly losesHeaders: boolean;
   readonly ledger: Ledger;
 }
 
-function leave(other: Directive, { location, ways, isAll, sendsFiles, losesHeaders, ledger }: Leaving): void {
-  const isReached = isAll || !isOutside(other, ways);
+function leave(other: Directive, { way, isReached, sendsFiles, losesHeaders, ledger }: Leaving): void {
   const text = `its location (line ${other.line}) is not carried`;
+  const to = way === null ? 'the files of the server' : `what line ${way.line} says`;
   if (matchOf(other).kind === 'named') {
     ledger.lost(other, 'nothing leads to it');
-  } else if (isDotFiles(other) && servesFiles(location)) {
+  } else if (isDotFiles(other) && servesFiles(way)) {
     ledger.notNeeded(other, 'files whose names begin with a dot are never served');
-  } else if (isReached && isGuarded(other)) {
-    ledger.guardLost(other, `its paths would reach ${wayOf(location)} unguarded`);
-  } else if (isReached && losesHeaders(other)) {
+  } else if (!isReached) {
+    ledger.lost(other, 'its paths get 403');
+  } else if (isGuarded(other)) {
+    ledger.guardLost(other, `its paths would reach ${to} unguarded${adviceFor(other)}`);
+  } else if (losesHeaders) {
     ledger.guardLost(
       other,
-      `its paths would reach ${wayOf(location)} without its headers, which callers could then send`,
+      `its paths would reach ${to} without its headers, which callers could then send${adviceFor(other)}`,
     );
-  } else if (isAll && sendsFiles && goesElsewhere(other)) {
+  } else if (sendsFiles && goesElsewhere(other)) {
     ledger.guardLost(other, 'its files would be sent as they are');
-  } else if (isReached) ledger.lost(other, `its paths go to ${wayOf(location)}`);
-  else ledger.lost(other, 'its paths get 403');
+  } else ledger.lost(other, `its paths go to ${to}${adviceFor(other)}`);
   forAll(other, (inner) => ledger.lost(inner, text));
 }
 
-function servesFiles(location: Directive | null): boolean {
-  return !(location?.block ?? []).some(({ name }) => name === 'proxy_pass' || name === 'return' || name === 'deny');
+/** What to do about a location that is no route. */
+function adviceFor(location: Directive): string {
+  return matchOf(location).kind === 'regex' ? ': write it as a location with a path, or as a route' : '';
 }
 
-function wayOf(location: Directive | null): string {
-  return location === null ? 'the files of the server' : `what line ${location.line} says`;
+function servesFiles(location: Directive | null): boolean {
+  const block = location?.block ?? [];
+  return passOf(location) === undefined && !block.some(({ name }) => name === 'return' || name === 'deny');
 }
 
 /** `location ~ /\.` and its like, which keep dot files private. */
@@ -175,13 +200,6 @@ function isDotFiles(location: Directive): boolean {
 /** fastcgi_pass and its like: what lies there as a file is a program. */
 function goesElsewhere({ block }: Directive): boolean {
   return (block ?? []).some(({ name }) => name.endsWith('_pass'));
-}
-
-/** Whether none of the requests that reach the application would have gone there: the longer path has them in nginx. */
-function isOutside(other: Directive, ways: readonly Directive[]): boolean {
-  const { kind, path } = matchOf(other);
-  if (kind === 'regex') return false;
-  return ways.map(matchOf).every((own) => own.kind === 'exact' || !path.startsWith(own.path));
 }
 
 /**

@@ -3,12 +3,12 @@ import { carryGuards } from './guards.js';
 import { carryHeaders } from './headers.js';
 import type { Ledger } from './ledger.js';
 import { carryRouteLimits } from './limits.js';
-import { matchOf, type Reach } from './location.js';
+import { isInternal, matchOf, type Reach } from './location.js';
 import { Scope } from './scope.js';
 import { namesOf } from './server.js';
 import type { Directive } from './syntax.js';
 import { carryUpstream } from './upstream.js';
-import { named, withConstants, type Work } from './work.js';
+import { forAll, named, nameIn, withConstants, type Work } from './work.js';
 
 /** What a route may replace, by full and by short name, and what it is where nobody says anything. */
 const KEYS: readonly (readonly [setting: string, key: string, byDefault: unknown])[] = [
@@ -17,6 +17,7 @@ const KEYS: readonly (readonly [setting: string, key: string, byDefault: unknown
   ['upstream.url', 'upstream', ''],
   ['upstream.unsafeRemote', 'unsafeRemote', false],
   ['upstream.index', 'index', ['index.html']],
+  ['upstream.http2', 'http2', false],
   ['upstream.connectTimeout', 'connectTimeout', '2s'],
   ['upstream.headTimeout', 'headTimeout', '60s'],
   ['upstream.idleTimeout', 'idleTimeout', '60s'],
@@ -26,7 +27,7 @@ const KEYS: readonly (readonly [setting: string, key: string, byDefault: unknown
 ];
 
 /** Settings that belong to an application: with another one all of them are said. */
-const OF_APPLICATION = ['unsafeRemote', 'index'];
+const OF_APPLICATION = ['unsafeRemote', 'index', 'http2'];
 
 /** Whose locations become routes. */
 export interface Site {
@@ -60,6 +61,11 @@ export function carryRoute(main: Work, site: Site, location: Directive): Carried
   const { ledger } = work;
   const route = routeFor(site).set('path', pathOf(location));
   ledger.carried(location, `a route for ${pathOf(location)}`);
+  if (isInternal(location)) {
+    for (const each of named(location.block, 'internal')) ledger.carried(each, 'return: 404');
+    forAll(location, (each) => ledger.notNeeded(each, 'nobody can ask for it from outside'));
+    return route.set('return', 404);
+  }
   ledger.set('clientCert.verify', modeOf(work), location);
   const answer = named(location.block, 'return')[0] ?? named(location.block, 'deny')[0];
   const said = answer === undefined ? carryWay(work) : carryAnswer(answer, { ...work, main: main.ledger });
@@ -84,7 +90,7 @@ export function carrySite(main: Work, site: Site, reach: Reach): CarriedRoute {
   const { server } = site;
   const route = routeFor(site);
   ledger.set('clientCert.verify', modeOf(work), server);
-  const answer = answerOfServer(server);
+  const answer = answerOfServer(server) ?? named(reach.location?.block ?? [], 'return')[0];
   const carried = answer === undefined ? carryWay(work) : carryAnswer(answer, { ...work, main: main.ledger });
   carryGuards(work, reach);
   if (reach.location !== null) leaveShared(reach.location, ledger);
@@ -181,7 +187,8 @@ function addHeaders(route: Map<string, unknown>, main: Work, { ledger, location 
   const shared = mapIn(main.ledger, 'identity.headers');
   if (identity.size === 0 || location === null) return;
   for (const [name, attribute] of identity) {
-    const same = named(location.block, 'proxy_set_header').find(({ args }) => args[0] === name) ?? location;
+    const same =
+      named(location.block, nameIn(location, 'proxy_set_header')).find(({ args }) => args[0] === name) ?? location;
     if ((shared.get(name) ?? attribute) !== attribute)
       main.ledger.conflict(same, 'the headers of a caller are the same for all paths');
     else shared.set(name, attribute);

@@ -79,17 +79,20 @@ export function leave(server: Directive, { main, names, ledger, reason }: Leavin
   forAll(server, (inner) => ledger.lost(inner, `its server (line ${server.line}) is not carried`));
 }
 
-const HOST_NAME = /^(?=.{1,253}$)[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*$/i;
+const HOST_NAME = /^(?=.{1,253}$)[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*$/;
 
-/** Whether a `server_name` is neither a pattern nor the catch-all. */
-export function isHostName(name: string): boolean {
-  return HOST_NAME.test(name);
+/** What a `server_name` stands for, in our words; none for regular expressions, a star at the end, and the catch-all. */
+export function hostsOf(name: string): readonly string[] {
+  const [, star, rest = ''] = /^(\*?\.)?(.*)$/s.exec(name.toLowerCase()) ?? [];
+  if (!HOST_NAME.test(rest)) return [];
+  if (star === undefined) return [rest];
+  return star === '.' ? [rest, `*.${rest}`] : [`*.${rest}`];
 }
 
-/** All names of a server, in lower case; null when it has none, or one is no host name. */
+/** All names of a server, in lower case; null when it has none, or one that cannot be listed. */
 export function namesOf({ block }: Directive): readonly string[] | null {
-  const names = named(block, 'server_name').flatMap(({ args }) => args);
-  return names.length > 0 && names.every(isHostName) ? names.map((name) => name.toLowerCase()) : null;
+  const hosts = named(block, 'server_name').flatMap(({ args }) => args.map(hostsOf));
+  return hosts.length > 0 && hosts.every((each) => each.length > 0) ? hosts.flat() : null;
 }
 
 function carryNames(server: Directive, hasOthers: boolean, ledger: Ledger): void {
@@ -97,7 +100,8 @@ function carryNames(server: Directive, hasOthers: boolean, ledger: Ledger): void
   for (const directive of named(server.block, 'server_name')) {
     if (!hasOthers)
       ledger.notNeeded(directive, 'a single server answers to every name; listen.serverNames is stricter');
-    else if (names === null) ledger.lost(directive, 'patterns cannot be listed in listen.serverNames');
+    else if (names === null)
+      ledger.lost(directive, 'regular expressions, a star at the end and _ cannot be listed in listen.serverNames');
     else {
       ledger.set('listen.serverNames', names, directive);
       ledger.changed(directive, 'requests for other names get 421');

@@ -1,13 +1,13 @@
 import { carryClientCert } from './client-cert.js';
 import { Ledger } from './ledger.js';
 import { carryLimits } from './limits.js';
-import { carryListen, isTlsListen, listenAddress } from './listen.js';
+import { carryListen, isTlsListen, listenAddress, type Address } from './listen.js';
 import { chooseLocation, type Reach } from './location.js';
 import { carryLogs } from './logs.js';
 import { carryRealIp } from './real-ip.js';
 import { answerOfServer, carryRoute, carrySite, type CarriedRoute, type Site } from './routes.js';
 import { Scope } from './scope.js';
-import { isHostName, leave, namesOf, turnsAway } from './server.js';
+import { hostsOf, leave, namesOf, turnsAway } from './server.js';
 import type { Directive } from './syntax.js';
 import { carryTls } from './tls.js';
 import { forAll, named, type Work } from './work.js';
@@ -22,34 +22,72 @@ import { forAll, named, type Work } from './work.js';
 export function carrySites(main: Work, others: readonly Directive[]): CarriedRoute[] {
   const names = namesOf(main.server);
   const taken = new Set(names ?? []);
+  const left: string[] = [];
   const certificates: ReadonlyMap<string, unknown>[] = [];
   const routes = others.flatMap((server) => {
     const hosts = ownNames(server, taken);
     const reason = hosts.length === 0 || names === null ? ELSEWHERE : obstacleOf(server, main);
+    const isThere = reason === null || sharesPort(server, main.server);
+    for (const name of isThere ? hosts : []) taken.add(name);
     if (reason !== null) {
       leave(server, { main: main.server, names, ledger: main.ledger, reason });
+      left.push(...(isThere ? hosts : []));
       return [];
     }
-    for (const name of hosts) taken.add(name);
     certificates.push(...certificateOf(server, hosts, main));
     shareNames(main, hosts);
     return carryServer(main, { server, hosts });
   });
   if (certificates.length > 0) main.ledger.set('tls.certificates', certificates, others[0] ?? main.server);
-  return routes;
+  return [...routes, ...exceptions(main, { names: names ?? [], left })];
+}
+
+/**
+ * Routes for names that a wildcard of another server would answer to: those of the main server go its way, and those of
+ * servers that are left out (or that the main one refuses) nowhere.
+ */
+function exceptions(
+  main: Work,
+  { names, left }: { readonly names: readonly string[]; readonly left: readonly string[] },
+) {
+  const served = servedNames(main);
+  const theirs = served.filter((name) => !names.includes(name));
+  const within = [...names, ...left].filter((name) => theirs.some((each) => isWithin(name, each)));
+  const own = within.filter((name) => served.includes(name));
+  const closed = within.filter((name) => !served.includes(name));
+  return [
+    ...(own.length > 0 ? [new Map<string, unknown>([['host', own]])] : []),
+    ...(closed.length > 0
+      ? [
+          new Map<string, unknown>([
+            ['host', closed],
+            ['return', 403],
+          ]),
+        ]
+      : []),
+  ];
+}
+
+function isWithin(name: string, served: string): boolean {
+  return name === served || (served.startsWith('*.') && name.endsWith(served.slice(1)));
+}
+
+function servedNames({ ledger }: Work): readonly string[] {
+  return (ledger.settings.get('listen.serverNames')?.value ?? []) as readonly string[];
 }
 
 /** Adds to the names of the main server, which an `if ($host != …)` may have made fewer. */
-function shareNames({ ledger, server }: Work, names: readonly string[]): void {
-  const before = (ledger.settings.get('listen.serverNames')?.value ?? []) as readonly string[];
+function shareNames(main: Work, names: readonly string[]): void {
+  const { ledger, server } = main;
+  const before = servedNames(main);
   ledger.settings.delete('listen.serverNames');
   ledger.set('listen.serverNames', [...before, ...names], named(server.block, 'server_name')[0] ?? server);
 }
 
-/** Names written out; of servers that share one nginx takes the first. */
+/** Names that can be listed; of servers that share one nginx takes the first. */
 function ownNames({ block }: Directive, taken: ReadonlySet<string>): string[] {
-  const names = named(block, 'server_name').flatMap(({ args }) => args.map((name) => name.toLowerCase()));
-  return [...new Set(names)].filter((name) => isHostName(name) && !taken.has(name));
+  const names = named(block, 'server_name').flatMap(({ args }) => args.flatMap(hostsOf));
+  return [...new Set(names)].filter((name) => !taken.has(name));
 }
 
 /** Why a server cannot share the process. */
@@ -69,9 +107,19 @@ function obstacleOf(server: Directive, main: Work): Obstacle | null {
 }
 
 function addressesOf(server: Directive): string {
-  const listens = named(server.block, 'listen').filter((listen) => isTlsListen(listen, server));
-  const addresses = listens.map(listenAddress).map((found) => (found === null ? '' : `${found.host} ${found.port}`));
+  const addresses = listensOf(server).map((found) => (found === null ? '' : `${found.host} ${found.port}`));
   return addresses.sort().join();
+}
+
+function sharesPort(server: Directive, other: Directive): boolean {
+  const ports = listensOf(other).map((found) => found?.port);
+  return listensOf(server).some((found) => ports.includes(found?.port));
+}
+
+function listensOf(server: Directive): (Address | null)[] {
+  return named(server.block, 'listen')
+    .filter((listen) => isTlsListen(listen, server))
+    .map(listenAddress);
 }
 
 /** The settings that a server would have, besides those that a route can have of its own. */
@@ -125,9 +173,9 @@ function carryServer(main: Work, site: Site): CarriedRoute[] {
   const { ledger } = main;
   ledger.carried(server, `routes for ${site.hosts?.join(' ')}`);
   for (const directive of named(server.block, 'server_name')) {
-    const isPlain = directive.args.every(isHostName);
-    if (isPlain) ledger.changed(directive, 'the host of its routes; requests for other names get 421');
-    else ledger.changed(directive, 'names that are patterns get 421');
+    const isWhole = directive.args.every((name) => hostsOf(name).length > 0);
+    if (isWhole) ledger.changed(directive, 'the host of its routes; requests for other names get 421');
+    else ledger.changed(directive, 'regular expressions and names with a star at the end get 421: write them out');
   }
   sharedSettings(server, main, ledger.forRoute());
   for (const { from } of differences(server, main)) giveWay(server, from, main);
@@ -137,7 +185,7 @@ function carryServer(main: Work, site: Site): CarriedRoute[] {
     }
     return [carrySite(main, site, NOWHERE)];
   }
-  const reach = chooseLocation(server, main.http, ledger);
+  const reach = chooseLocation(server, { http: main.http, ledger, mayAnswer: true });
   return [carrySite(main, site, reach), ...reach.routes.map((location) => carryRoute(main, site, location))];
 }
 

@@ -40,7 +40,7 @@ export function translate(tree: readonly Directive[], options: ImportOptions): T
 
 function carryServer(parts: Pick<Work, 'server' | 'http' | 'ledger' | 'options'>, others: readonly Directive[]): void {
   const { server, http, ledger } = parts;
-  const reach = chooseLocation(server, http, ledger);
+  const reach = chooseLocation(server, { http, ledger });
   const levels = [reach.location?.block ?? [], server.block ?? [], http];
   const work: Work = { ...parts, location: reach.location, scope: new Scope(levels, ledger) };
   carryListen(work);

@@ -1,14 +1,13 @@
 import { matchOf } from './location.js';
 import { fullName, type Directive } from './syntax.js';
-import { named, withConstants, type Work } from './work.js';
+import { named, nameIn, passOf, withConstants, type Work } from './work.js';
 
 /** Carries where admitted requests go. */
 export function carryUpstream(work: Work): void {
   const { location, ledger } = work;
-  const grpc = named(location?.block ?? [], 'grpc_pass')[0];
-  const pass = named(location?.block ?? [], 'proxy_pass')[0] ?? grpc;
+  const pass = passOf(location);
   if (pass !== undefined) {
-    if (pass === grpc) work.ledger.set('upstream.http2', true, pass);
+    if (pass.name === 'grpc_pass') work.ledger.set('upstream.http2', true, pass);
     carryPass(pass, work);
     for (const name of ['root', 'index', 'try_files']) {
       for (const directive of work.scope.all(name)) ledger.notNeeded(directive, 'no files are served');
@@ -81,8 +80,8 @@ function carryReplacement(pass: Directive, uri: string, { location, ledger, isRo
 
 const PLAIN_URI = /^\/(?!.*(?:\/\/|\/\.{1,2}(?:\/|$)|[?#%;\\*]))[!-~]*$/;
 
-function keepsHost({ scope }: Work): boolean {
-  return scope.all('proxy_set_header').some(({ args }) => args[0]?.toLowerCase() === 'host');
+function keepsHost({ scope, location }: Work): boolean {
+  return scope.all(nameIn(location, 'proxy_set_header')).some(({ args }) => args[0]?.toLowerCase() === 'host');
 }
 
 function isLoopback(address: string): boolean {

@@ -30,6 +30,16 @@ export function confPath({ options }: Work, name: string): string {
   return fullName(directoryOf(options.file), name);
 }
 
+/** The name of a directive in a location: one that speaks gRPC has its own for what is `proxy_…` elsewhere. */
+export function nameIn(location: Directive | null, name: string): string {
+  return named(location?.block ?? [], 'grpc_pass').length > 0 ? name.replace(/^proxy_/, 'grpc_') : name;
+}
+
+/** Where a location leads to by HTTP. */
+export function passOf(location: Directive | null): Directive | undefined {
+  return named(location?.block ?? [], nameIn(location, 'proxy_pass'))[0];
+}
+
 /** The directives of a name in a block. */
 export function named(block: readonly Directive[] | null, name: string): Directive[] {
   return (block ?? []).filter((directive) => directive.name === name);

@@ -1,10 +1,10 @@
 import { constants, createHash, randomBytes } from 'node:crypto';
 import { createSecureContext } from 'node:tls';
 import type { SecureContext } from 'node:tls';
+import { tableOfNames } from '../admit/host-names.js';
 import { modesOf } from '../admit/standing.js';
 import type { Config } from '../config/config.js';
 import type { Credentials } from './credentials.js';
-import { tableOfNames } from './server-names.js';
 import type { ServerPair } from './server-pair.js';
 import { SessionTickets } from './session-tickets.js';
 

@@ -1,6 +1,6 @@
 # The sidecar as an image: Node, one folder, no shell needed, no package manager, not root.
 #
-#   docker build -t mtls-sidecar .
+#   docker build -t mtls-sidecar:0.1.0 --build-arg REVISION=$(git rev-parse HEAD) .
 #
 # Both base images are arguments: RUN_IMAGE=docker.io/library/node:24-bookworm-slim has a shell, for debugging. Pin
 # them by digest where builds have to be repeatable.

@@ -133,6 +133,14 @@ describe('the Dockerfile', () => {
     expect(labels).toContain('image.version="${VERSION}"');
   });
 
+  it.each(['Dockerfile', 'README.md', 'k8s/README.md', 'compose.sidecar.yaml'])(
+    'is tagged so by who reads %s',
+    (file) => {
+      const tags = readProjectFile(file).match(/docker build -t \S+/g);
+      expect(new Set(tags)).toEqual(new Set([`docker build -t ${name}:${version}`]));
+    },
+  );
+
   it('holds a list of what went into it', () => {
     expect(instructions('RUN').join(' ')).toMatch(/npm sbom .*--omit=dev .*> \/app\/sbom\.cdx\.json/);
   });

@@ -7,7 +7,7 @@ import type { ForwardRequest } from './forward/exchange.js';
 import { RequestBody, type Body } from './forward/request-body.js';
 import type { TunnelObserver, TunnelRequest } from './forward/tunnel.js';
 import type { Outcome } from './observe/observer.js';
-import type { Call, ProxyStages, Way } from './proxy.js';
+import type { Admitted, Call, ProxyStages, Way } from './proxy.js';
 import { statusOf, unparsedRefusal } from './respond/refuse.js';
 import { Relay, type Outgoing, type RelayOptions } from './respond/relay.js';
 import { pairsOf } from './rewrite/flat-headers.js';
@@ -59,7 +59,7 @@ export class Passage implements RelayOptions, TunnelObserver {
       target: request.url ?? '',
       httpVersion: request.httpVersion,
       rawHeaders: request.rawHeaders,
-      ...(request.hasBody === undefined ? {} : { hasBody: request.hasBody }),
+      hasBody: request.hasBody,
     };
     this.requestId = randomUUID();
   }
@@ -93,16 +93,18 @@ export class Passage implements RelayOptions, TunnelObserver {
   }
 
   /** @param permit whose identity the application is told: under a route that asks nobody it is nobody's */
-  rewriteInput({ connectionTokens, host }: ScreenedRequest, { identity }: Permit): RewriteInput {
-    const { connection, source } = this.call;
-    const isKnown = identity === connection.identity;
+  identityHeaders({ identity }: Permit): readonly string[] {
+    const { connection } = this.call;
+    return identity === connection.identity ? connection.identityHeaders : connection.anonymousHeaders;
+  }
+
+  rewriteInput({ connectionTokens, host }: ScreenedRequest): RewriteInput {
     return {
       rawHeaders: this.withoutThoseOfOthers(this.head.rawHeaders),
       connectionTokens,
       host,
       requestId: this.requestId,
-      source,
-      identityHeaders: isKnown ? connection.identityHeaders : connection.anonymousHeaders,
+      source: this.call.source,
     };
   }
 
@@ -111,7 +113,7 @@ export class Passage implements RelayOptions, TunnelObserver {
     return withoutHeaders(flat, names);
   }
 
-  forwardRequest(screened: ScreenedRequest, headers: string[], body: Body): ForwardRequest {
+  forwardRequest({ screened, headers, identityHeaders }: Admitted, body: Body): ForwardRequest {
     this.body = body;
     this.forwardedTick = performance.now();
     const { request } = this.call;
@@ -121,6 +123,7 @@ export class Passage implements RelayOptions, TunnelObserver {
       target: rewriteTarget(screened.target),
       askedFor: screened.target,
       headers,
+      identityHeaders,
       body,
       contentLength: screened.body === 'length' ? screened.contentLength : null,
       expectsContinue: screened.expectsContinue,
@@ -130,10 +133,11 @@ export class Passage implements RelayOptions, TunnelObserver {
     };
   }
 
-  tunnelRequest(screened: ScreenedRequest, headers: string[]): TunnelRequest {
+  tunnelRequest({ screened, headers, identityHeaders }: Admitted): TunnelRequest {
     this.forwardedTick = performance.now();
     const protocol = allOf(this.head.rawHeaders, 'upgrade');
-    return { method: screened.method, target: this.way.rewriteTarget(screened.target), protocol, headers };
+    const target = this.way.rewriteTarget(screened.target);
+    return { method: screened.method, target, protocol, headers: [...headers, ...identityHeaders] };
   }
 
   /** An answer before the whole request was read ends the connection: the rest of the body is no next request. */
@@ -218,7 +222,7 @@ export class Passage implements RelayOptions, TunnelObserver {
     this.isOver = true;
     if (this.body instanceof RequestBody) this.body.destroy();
     const { connection, request } = this.call;
-    const { headAt, ...rest } = end;
+    const { headAt } = end;
     this.stages.observer.requestFinished({
       connection,
       requestId: this.requestId,
@@ -230,10 +234,17 @@ export class Passage implements RelayOptions, TunnelObserver {
       referer: headerOf(request.rawHeaders, 'referer'),
       userAgent: headerOf(request.rawHeaders, 'user-agent'),
       rawHeaders: request.rawHeaders,
+      // Written out, since a spread of `end` costs a microsecond.
+      status: end.status,
+      code: end.code,
+      detail: end.detail,
+      outcome: end.outcome,
+      bytesIn: end.bytesIn,
+      bytesOut: end.bytesOut,
+      upgraded: end.upgraded,
       startedAt: this.startedAt,
       durationMs: performance.now() - this.startedTick,
       upstreamMs: headAt === null ? null : headAt - this.forwardedTick,
-      ...rest,
     });
     this.call.done();
   }

@@ -105,21 +105,23 @@ export function createProxy(stages: ProxyStages): Proxy {
         passage.refuseOn(socket, admitted);
         return null;
       }
-      const { permit, way, screened, headers } = admitted;
-      way.tunnel.open(permit, { request: passage.tunnelRequest(screened, headers), socket, early }, passage);
+      const { permit, way, screened } = admitted;
+      way.tunnel.open(permit, { request: passage.tunnelRequest(admitted), socket, early }, passage);
       return (today) => permitFor(today, way, screened, passage) instanceof Permit;
     },
   };
 }
 
-interface Admitted {
+/** A request that may go on, and as what. */
+export interface Admitted {
   readonly ok: true;
   readonly permit: Permit;
   readonly way: Way;
   readonly screened: ScreenedRequest;
   readonly bodyLimits: BodyLimits;
-  /** As the application will see them. */
-  readonly headers: string[];
+  /** As the application will see them, and behind them those that say who called. */
+  readonly headers: readonly string[];
+  readonly identityHeaders: readonly string[];
 }
 
 /** Whether a request may go on, and as what: screen, choose, authorise, strip and set, in this order, for every request. */
@@ -134,8 +136,8 @@ function admit(call: Call, passage: Passage, stages: ProxyStages): Admitted | Pr
   const bodyLimits = strictest(way, others);
   const problem = oversized(screened, bodyLimits.maxBody);
   if (problem !== null) return problem;
-  const headers = way.rewriteHeaders(passage.rewriteInput(screened, permit));
-  return { ok: true, permit, way, screened, bodyLimits, headers };
+  const headers = way.rewriteHeaders(passage.rewriteInput(screened));
+  return { ok: true, permit, way, screened, bodyLimits, headers, identityHeaders: passage.identityHeaders(permit) };
 }
 
 function admitUpgrade(call: Call, passage: Passage, stages: ProxyStages): Admitted | Problem {
@@ -187,13 +189,14 @@ interface Exchanging {
 }
 
 /** Sends an admitted request to the application and lets the relay answer the caller. */
-function forward({ call, passage, relay }: Exchanging, { permit, way, screened, bodyLimits, headers }: Admitted): void {
+function forward({ call, passage, relay }: Exchanging, admitted: Admitted): void {
+  const { screened, bodyLimits, way, permit } = admitted;
   const { request, body: bytes } = call;
   const endsWithLength = (): boolean => request.hasBody === undefined || request.complete;
   takeBody({ bytes, framing: screened, endsWithLength }, bodyLimits, (body) => {
     // Its body may have proved unreadable already, in the packet of its head.
     if (passage.isOver || relay.outcome === 'refused') return;
-    const forwarded = passage.forwardRequest(screened, headers, body);
+    const forwarded = passage.forwardRequest(admitted, body);
     relay.attach(way.upstream.send(permit, forwarded, relay));
   });
 }

@@ -341,15 +341,16 @@ function headersFor(identity: PeerIdentity, config: Config, { now }: AbsentCalle
     onOmitted: (header, _attribute, why) => omitted.set(header, why),
   });
   const { rewriteHeaders } = createRewriters(config);
-  const seenUnder = ({ tls, remoteAddress, port, text }: Circumstances): string[] =>
-    rewriteHeaders({
+  const seenUnder = ({ tls, remoteAddress, port, text }: Circumstances): string[] => [
+    ...rewriteHeaders({
       rawHeaders: ['Host', text],
       connectionTokens: [],
       host: text,
       requestId: text,
       source: { remoteAddress, localPort: config.listen.port === 0 ? port : config.listen.port, trusted: false },
-      identityHeaders: identityHeaders({ ...identity, tls }, now),
-    });
+    }),
+    ...identityHeaders({ ...identity, tls }, now),
+  ];
   const headers = agreement(seenUnder(ONE), seenUnder(OTHER), textHeaders(config));
   return { headers, omitted: [...omitted].map(([header, why]) => ({ header, why })) };
 }

@@ -4,7 +4,7 @@ import type { ForwardRequest } from '../src/forward/exchange.js';
 
 function headOf(change: Partial<ForwardRequest>): string {
   return requestHead({
-    ...{ method: 'GET', target: '/', headers: ['Host', 'a'], body: null },
+    ...{ method: 'GET', target: '/', headers: ['Host', 'a'], identityHeaders: [], body: null },
     ...{ contentLength: null, expectsContinue: false, trailers: null },
     ...change,
   });

@@ -70,7 +70,15 @@ function ask(
       fail: ({ code }) => resolve({ body: null, code }),
     };
     const framed = { body: null, contentLength: null, ...content };
-    const request = { method, target, headers: ['Host', 'a'], ...framed, expectsContinue: false, trailers: null };
+    const request = {
+      method,
+      target,
+      headers: ['Host', 'a'],
+      identityHeaders: [],
+      ...framed,
+      expectsContinue: false,
+      trailers: null,
+    };
     const exchange = to.send(PERMIT, request, sink);
   });
 }
@@ -105,6 +113,21 @@ describe('whatever the application wrote before', () => {
       await expectOwnAnswer();
     });
     await fc.assert(property, { numRuns: 300, seed: 20_261_124 });
+  });
+});
+
+describe('a head that is like the one before', () => {
+  const HEAD = 'HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n';
+
+  it('has a body after that of a HEAD, and none before', async () => {
+    await expectOwnAnswer();
+    const before = connections;
+    for (const method of ['HEAD', 'GET', 'GET', 'HEAD', 'GET']) {
+      const body = method === 'HEAD' ? '' : 'hello';
+      misbehave = (socket) => socket.write(HEAD + body);
+      expect(await ask('/odd', method)).toEqual({ body, code: null });
+    }
+    expect(connections).toBe(before);
   });
 });
 

@@ -27,7 +27,6 @@ function forwarded(name: string): string[] {
     host: 'localhost',
     requestId: 'id',
     source: { remoteAddress: '192.0.2.7', localPort: 8443, trusted: false },
-    identityHeaders: [],
   });
 }
 

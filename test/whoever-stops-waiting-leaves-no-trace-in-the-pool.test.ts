@@ -9,7 +9,15 @@ import { configured } from './support/settings.js';
 const SILENT: AnswerSink = { information: () => {}, head: () => {}, data: () => true, end: () => {}, fail: () => {} };
 
 const PERMIT = Permit.grant(identityOf({}));
-const REQUEST = { method: 'GET', target: '/', headers: ['Host', 'a'], body: null, contentLength: null, trailers: null };
+const REQUEST = {
+  method: 'GET',
+  target: '/',
+  headers: ['Host', 'a'],
+  identityHeaders: [],
+  body: null,
+  contentLength: null,
+  trailers: null,
+};
 
 describe('requests that wait for a connection to the application', () => {
   let application: RawApplication;

@@ -11,7 +11,7 @@ export interface RequestHead {
    * Whether a body follows, as a flag of HTTP/2 says. Left out by HTTP/1.1, whose headers say it: this, and not the version, tells which of the
    * two it is, for a caller of HTTP/1.1 can write any version into its request line.
    */
-  readonly hasBody?: boolean;
+  readonly hasBody?: boolean | undefined;
 }
 
 /** What may be forwarded at all, whoever sends it. */

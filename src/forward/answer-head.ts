@@ -7,7 +7,7 @@ export interface AnswerHead {
   readonly status: number;
   readonly reason: string;
   /** Flat list, in the order, case and number in which they came. */
-  readonly headers: string[];
+  readonly headers: readonly string[];
   /** Bytes of the body; `CHUNKED` or `UNTIL_CLOSE` when that is not known ahead. */
   readonly length: number;
   /** Whether the connection may carry another request, as far as the application is concerned. */

@@ -50,6 +50,8 @@ export class AnswerParser {
   private full = false;
   private begun = false;
   private interim = 0;
+  /** The last head as it was read: an application has few, and most answers begin like the one before. */
+  private known: { readonly text: string; readonly toHead: boolean; readonly head: AnswerHead } | null = null;
 
   get isOver(): boolean {
     return this.state === OVER;
@@ -131,7 +133,7 @@ export class AnswerParser {
       if (!BEGINNING.test(this.text) || ODD_LINE_END.test(this.text)) throw broken('an answer that is not HTTP');
       return chunk.length;
     }
-    const head = readAnswerHead(text, this.toHead);
+    const head = this.headOf(text);
     if (head.status === 101) throw broken('a change of protocol that nobody asked for');
     if (head.status < 200) {
       this.interim += 1;
@@ -143,6 +145,14 @@ export class AnswerParser {
     this.state = bodyState(head.length);
     this.reader?.head(head);
     return this.next;
+  }
+
+  private headOf(text: string): AnswerHead {
+    const { known, toHead } = this;
+    if (known !== null && known.text === text && known.toHead === toHead) return known.head;
+    const head = readAnswerHead(text, toHead);
+    this.known = { text, toHead, head };
+    return head;
   }
 
   /** @returns the text up to the empty line, or null when that has not come yet */

@@ -10,6 +10,8 @@ export interface ForwardRequest {
   readonly askedFor?: string;
   /** Flat list, Host included, without framing and connection headers. */
   readonly headers: readonly string[];
+  /** Flat list that follows on these: who called. The same array for each request of a connection. */
+  readonly identityHeaders: readonly string[];
   readonly body: Buffer | Readable | null;
   /** Bytes; null means chunked. Meaningless without a body. */
   readonly contentLength: number | null;

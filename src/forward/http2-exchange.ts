@@ -249,7 +249,7 @@ function watchEnd(stream: ClientHttp2Stream): { readonly end: boolean } {
 }
 
 function headersOf(request: ForwardRequest): OutgoingHttpHeaders {
-  const { host, ...headers } = toHttp2Headers(request.headers);
+  const { host, ...headers } = toHttp2Headers([...request.headers, ...request.identityHeaders]);
   const length =
     request.body === null || request.contentLength === null ? {} : { 'content-length': request.contentLength };
   return {

@@ -9,10 +9,12 @@ import type { ForwardRequest } from './exchange.js';
  * @returns latin1 text, with the empty line
  * @throws ProxyError `internal`, when a part cannot be sent
  */
-export function requestHead({ method, target, headers, ...request }: ForwardRequest): string {
+export function requestHead(request: ForwardRequest): string {
+  const { method, target } = request;
   if (!TOKEN.test(method)) throw unsendable('method');
   if (NO_TARGET.test(target)) throw unsendable('target');
-  let text = `${method} ${target} HTTP/1.1\r\n${fieldLines(headers)}`;
+  const lines = fieldLines(request.headers) + identityLines(request.identityHeaders);
+  let text = `${method} ${target} HTTP/1.1\r\n${lines}`;
   if (request.expectsContinue) text += 'Expect: 100-continue\r\n';
   if (request.body === null) {
     // RFC 9110 §8.6; without it some applications answer 411.
@@ -21,6 +23,19 @@ export function requestHead({ method, target, headers, ...request }: ForwardRequ
     text += request.contentLength === null ? CHUNKED_LINE : `Content-Length: ${request.contentLength}\r\n`;
   }
   return `${text}\r\n`;
+}
+
+const ofConnection = new WeakMap<readonly string[], string>();
+
+/** Looked at and put together once a connection. */
+function identityLines(flat: readonly string[]): string {
+  let text = ofConnection.get(flat);
+  if (text === undefined) {
+    // Copied, so that V8 keeps one string and not the tree of its parts.
+    text = Buffer.from(fieldLines(flat), 'latin1').toString('latin1');
+    ofConnection.set(flat, text);
+  }
+  return text;
 }
 
 /** @throws ProxyError `internal`, when a part cannot be sent */

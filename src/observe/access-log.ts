@@ -80,13 +80,46 @@ export function formatJson(record: RequestRecord, ending = ''): string {
   return (
     `{"level":"${levelOf(record)}","time":"${isoTime(record.startedAt + record.durationMs)}"` +
     `,"requestId":${jsonString(record.requestId)},"method":${jsonString(record.method)}` +
-    `,"path":${jsonString(maskQuery(record.target))},"httpVersion":${jsonString(record.httpVersion)}` +
-    `,"host":${jsonStringOrNull(record.host)},"route":${jsonStringOrNull(record.route)},"status":${jsonNumber(record.status)}` +
-    `,"code":${jsonStringOrNull(record.code)},"detail":${jsonStringOrNull(record.detail)}` +
-    `,"outcome":"${record.outcome}","bytesIn":${jsonNumber(record.bytesIn)},"bytesOut":${jsonNumber(record.bytesOut)}` +
+    `,"path":${jsonString(maskQuery(record.target))}${endFields(record)}` +
+    `,"bytesIn":${jsonNumber(record.bytesIn)},"bytesOut":${jsonNumber(record.bytesOut)}` +
     `,"durationMs":${jsonNumber(record.durationMs)},"upstreamMs":${jsonNumber(record.upstreamMs)}` +
     `,"upgraded":${record.upgraded},"userAgent":${jsonStringOrNull(record.userAgent)}` +
     `${connectionFields(record.connection)}${ending},"msg":"request"}`
+  );
+}
+
+type EndFields = Pick<RequestRecord, 'httpVersion' | 'host' | 'route' | 'status' | 'code' | 'detail' | 'outcome'>;
+
+let lastEnd: { readonly record: EndFields; readonly text: string } | null = null;
+
+/** Kept from one record to the next: what the application answers mostly ends like the request before. */
+function endFields(record: EndFields): string {
+  if (record.code !== null) return buildEndFields(record);
+  if (lastEnd === null || !endsAlike(record, lastEnd.record)) {
+    const { httpVersion, host, route, status, code, detail, outcome } = record;
+    // Copied, so that V8 keeps one string and not the tree of its parts.
+    const text = Buffer.from(buildEndFields(record)).toString();
+    lastEnd = { record: { httpVersion, host, route, status, code, detail, outcome }, text };
+  }
+  return lastEnd.text;
+}
+
+function buildEndFields({ httpVersion, host, route, status, code, detail, outcome }: EndFields): string {
+  return (
+    `,"httpVersion":${jsonString(httpVersion)},"host":${jsonStringOrNull(host)},"route":${jsonStringOrNull(route)}` +
+    `,"status":${jsonNumber(status)},"code":${jsonStringOrNull(code)},"detail":${jsonStringOrNull(detail)}` +
+    `,"outcome":"${outcome}"`
+  );
+}
+
+function endsAlike(one: EndFields, other: EndFields): boolean {
+  return (
+    one.status === other.status &&
+    one.detail === other.detail &&
+    one.outcome === other.outcome &&
+    one.host === other.host &&
+    one.route === other.route &&
+    one.httpVersion === other.httpVersion
   );
 }
 

@@ -21,8 +21,6 @@ export interface RewriteInput {
   readonly host: string;
   readonly requestId: string;
   readonly source: ForwardedSource;
-  /** Flat list of ours, from the verified identity. */
-  readonly identityHeaders: readonly string[];
 }
 
 /** How a received header is treated; decided by its name alone. */
@@ -37,7 +35,8 @@ const CAPACITY = 512;
 
 /**
  * Makes the function that turns a received header block into the forwarded one: strip, then set, in that order. Order,
- * case and duplicates of what is kept stay as they were. Framing and connection headers are left to the forwarder.
+ * case and duplicates of what is kept stay as they were. Framing and connection headers are left to the forwarder, and so are
+ * identity headers, which are the same for all requests of a connection: of received ones it has let none through.
  */
 export function createRequestRewriter(rules: RewriteRules): (input: RewriteInput) => string[] {
   const treatments = new Map<string, Treatment>();
@@ -55,7 +54,6 @@ export function createRequestRewriter(rules: RewriteRules): (input: RewriteInput
     const forwardedFor = pushForwarded(headers, source, host, { rfc7239: rules.rfc7239, received });
     headers.push('X-Request-Id', requestId);
     rules.pushFacts?.(headers, { ...source, host, requestId, forwardedFor });
-    for (const part of input.identityHeaders) headers.push(part);
     return headers;
   };
 }

@@ -1,5 +1,11 @@
 import { once } from 'node:events';
-import { createServer, type Http2Server, type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2';
+import {
+  createServer,
+  type Http2Server,
+  type ServerHttp2Session,
+  type ServerHttp2Stream,
+  type Settings,
+} from 'node:http2';
 import type { AddressInfo } from 'node:net';
 import { afterEach, describe, expect, it } from 'vitest';
 import { MAX_REQUESTS } from '../src/forward/http2-connection.js';
@@ -31,8 +37,11 @@ interface Seen {
 }
 
 /** An application that speaks HTTP/2 alone, and answers when it has the whole request. */
-async function application(answer: Answer = (stream) => stream.end('ok'), options: { atOnce?: boolean } = {}) {
-  const server: Http2Server = createServer();
+async function application(
+  answer: Answer = (stream) => stream.end('ok'),
+  options: { readonly atOnce?: boolean; readonly settings?: Settings } = {},
+) {
+  const server: Http2Server = createServer(options.settings === undefined ? {} : { settings: options.settings });
   const seen: Seen[] = [];
   const sessions: ServerHttp2Session[] = [];
   server.on('session', (session) => {
@@ -225,7 +234,10 @@ it('an answer without a body is whole with its head, however late the applicatio
 
 it('a connection is replaced before its stream numbers run out', async () => {
   const { url } = await application();
-  const pool = new Http2Pool(configured({ 'upstream.url': url }).upstream, () => undefined);
+  const pool = new Http2Pool(configured({ 'upstream.url': url }).upstream, {
+    markReached: () => undefined,
+    startWaiting: () => undefined,
+  });
   open.push({ destroy: () => pool.close(new Error('over')) });
   const first = pool.take();
   const use = (times: number): void => {
@@ -238,6 +250,80 @@ it('a connection is replaced before its stream numbers run out', async () => {
   expect(pool.take()).toBe(first);
   use(1);
   expect(pool.take()).not.toBe(first);
+});
+
+it('a request that waits for its turn and is given up leaves no trace, and the others follow in order', async () => {
+  const held: ServerHttp2Stream[] = [];
+  const { url, seen, sessions } = await application(
+    (stream, { headers }) => {
+      if (headers[':path'] === '/held') held.push(stream);
+      else stream.end('ok');
+    },
+    { settings: { maxConcurrentStreams: 1 } },
+  );
+  const sidecar = await start(url, {
+    'upstream.maxConnections': '1',
+    'upstream.connectTimeout': '10s',
+    'limits.streams': '5',
+  });
+  const waiting = (): Promise<number> => sidecar.metric('mtls_sidecar_upstream_requests_waiting');
+  const session = await openHttp2(sidecar);
+  open.push(session);
+  expect((await call2(session)).body).toBe('ok');
+  const first = call2(session, { ':path': '/held' });
+  await expect.poll(() => held.length).toBe(1);
+  // As many as the caller may have under way, several times over.
+  for (let round = 0; round < 5; round += 1) {
+    const given = Array.from({ length: 4 }, () => begin2(session, { ':path': '/given-up' }));
+    await expect.poll(waiting).toBe(4);
+    for (const stream of given) stream.close(8);
+    await expect.poll(waiting).toBe(0);
+  }
+  const later = ['/a', '/b', '/c'].map((path) => call2(session, { ':path': path }));
+  await expect.poll(waiting).toBe(3);
+  held[0]?.end('ok');
+  for (const answer of [first, ...later]) expect((await answer).body).toBe('ok');
+  expect(seen.map(({ headers }) => headers[':path'])).toEqual(['/', '/held', '/a', '/b', '/c']);
+  expect(sessions).toHaveLength(1);
+});
+
+it('a request given up before the application has said how many it takes gives its place back as well', async () => {
+  const held: ServerHttp2Stream[] = [];
+  const { url, seen } = await application((stream) => held.push(stream), { settings: { maxConcurrentStreams: 1 } });
+  const sidecar = await start(url, { 'upstream.maxConnections': '1' });
+  const session = await openHttp2(sidecar);
+  open.push(session);
+  const burst = ['/a', '/b', '/c'].map((path) => begin2(session, { ':path': path }));
+  await expect.poll(() => held.length).toBe(1);
+  for (const stream of burst.slice(1)) stream.close(8);
+  const next = call2(session, { ':path': '/next' });
+  held[0]?.end('ok');
+  await expect.poll(() => held.length).toBe(2);
+  held[1]?.end('ok');
+  expect((await next).body).toBe('ok');
+  expect(seen.map(({ headers }) => headers[':path'])).toEqual(['/a', '/next']);
+});
+
+it('connections that are about to end keep no request out, and one more is all that they cost', async () => {
+  const held: ServerHttp2Stream[] = [];
+  const { url, sessions } = await application((stream, { headers }) => {
+    if (headers[':path'] === '/held') held.push(stream);
+    else stream.end('ok');
+  });
+  const sidecar = await start(url, { 'upstream.maxConnections': '2' });
+  const busy: Promise<unknown>[] = [];
+  for (const round of [1, 2]) {
+    busy.push(call(sidecar, { path: '/held' }));
+    await expect.poll(() => held.length).toBe(round);
+    // GOAWAY; what is under way goes on.
+    sessions.at(-1)?.close();
+    await expect.poll(() => sidecar.metric('mtls_sidecar_upstream_connections{state="busy"}')).toBe(round);
+  }
+  const answers = await Promise.all(Array.from({ length: 20 }, () => call(sidecar)));
+  expect(answers.every(({ status }) => status === 200)).toBe(true);
+  expect(sessions).toHaveLength(3);
+  for (const stream of held) stream.end('ok');
+  await Promise.all(busy);
 });
 
 it('callers of all kinds share one connection', async () => {

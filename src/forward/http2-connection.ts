@@ -7,6 +7,8 @@ import { connectOptions } from './address.js';
 /** Whoever has to know what becomes of a connection. */
 export interface Http2ConnectionOwner {
   opened(): void;
+  /** It may have room for a request that it had none for. */
+  roomMade(): void;
   closed(connection: Http2Connection): void;
 }
 
@@ -57,6 +59,7 @@ export class Http2Connection {
     session.on('connect', () => this.onConnect());
     session.on('remoteSettings', ({ maxConcurrentStreams }: Settings) => {
       this.most = Math.min(MAX_STREAMS, maxConcurrentStreams ?? MAX_STREAMS);
+      this.owner.roomMade();
     });
     session.on('error', (error: Error) => (this.failure ??= error));
     session.on('close', () => this.onClose());
@@ -93,6 +96,7 @@ export class Http2Connection {
     const trust = (): void => {
       clearTimeout(timer);
       this.isSuspect = false;
+      this.owner.roomMade();
     };
     this.session.once('close', () => clearTimeout(timer));
     this.session.ping(trust);
@@ -117,6 +121,7 @@ export class Http2Connection {
 
   private awaitWork(): void {
     clearTimeout(this.timer);
+    if (this.begun >= MAX_REQUESTS) return this.session.close();
     this.timer = setTimeout(() => this.session.close(), this.settings.keepAlive);
     this.timer.unref();
   }

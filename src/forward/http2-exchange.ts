@@ -177,7 +177,11 @@ export class Http2Exchange implements Exchange {
     const { body } = this.request;
     if (body instanceof Readable && stream !== null) body.unpipe(stream);
     if (stream === null) this.upstream.leave();
-    else if (!stream.closed) stream.close(NGHTTP2_CANCEL);
+    else if (!stream.closed) {
+      stream.close(NGHTTP2_CANCEL);
+      // One that waits in nghttp2 for its turn would keep its place until then.
+      stream.destroy();
+    }
   }
 
   private onClose(stream: ClientHttp2Stream): void {
@@ -192,8 +196,9 @@ export class Http2Exchange implements Exchange {
   private retry(): void {
     this.retried = true;
     this.stream = null;
+    this.connection = null;
     this.stopTimer();
-    this.start();
+    this.upstream.leaveAndEnter(this, this.sink);
   }
 
   /**

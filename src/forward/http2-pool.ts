@@ -1,14 +1,24 @@
 import type { Config } from '../config/config.js';
 import { Http2Connection, type Http2ConnectionOwner } from './http2-connection.js';
 
-/** The HTTP/2 connections to the application, at most `upstream.maxConnections`: as few as have room for what is under way. */
+/** Whoever sends requests over the pool. */
+export interface Http2PoolUser {
+  /** The application has accepted a connection. */
+  markReached(): void;
+  /** There may be room for a request that waits. */
+  startWaiting(): void;
+}
+
+/**
+ * The HTTP/2 connections to the application: as few as have room for what is under way, and at most `upstream.maxConnections`. When all of
+ * these are about to end (GOAWAY, no answer to a PING) there is one more, or a stream that lasts would keep every request out.
+ */
 export class Http2Pool implements Http2ConnectionOwner {
   private readonly connections = new Set<Http2Connection>();
 
-  /** @param onOpened called when the application has accepted a connection */
   constructor(
     private readonly settings: Config['upstream'],
-    private readonly onOpened: () => void,
+    private readonly user: Http2PoolUser,
   ) {}
 
   /** Connections that the application has accepted. */
@@ -21,25 +31,41 @@ export class Http2Pool implements Http2ConnectionOwner {
     return [...this.connections].filter(({ isConnected, streams }) => isConnected && streams > 0).length;
   }
 
-  /** A connection for one more request. Without room on any, the least busy, where it waits for its turn. */
+  /** Whether a request can begin. What waits does so in our queue: nghttp2's keeps even what was given up until its turn. */
+  get hasRoom(): boolean {
+    return this.withRoom() !== null || this.mayOpen();
+  }
+
+  /** A connection for one more request. To be asked for only where there is room. */
   take(): Http2Connection {
-    let leastBusy: Http2Connection | null = null;
-    for (const connection of this.connections) {
-      if (connection.hasRoom) return connection;
-      if (connection.isUsable && connection.streams < (leastBusy?.streams ?? Infinity)) leastBusy = connection;
-    }
-    if (leastBusy !== null && this.connections.size >= this.settings.maxConnections) return leastBusy;
+    const found = this.withRoom();
+    if (found !== null) return found;
     const connection = new Http2Connection(this.settings, this);
     this.connections.add(connection);
     return connection;
   }
 
+  private withRoom(): Http2Connection | null {
+    for (const connection of this.connections) if (connection.hasRoom) return connection;
+    return null;
+  }
+
+  private mayOpen(): boolean {
+    if (this.connections.size < this.settings.maxConnections) return true;
+    return ![...this.connections].some(({ isUsable }) => isUsable);
+  }
+
   opened(): void {
-    this.onOpened();
+    this.user.markReached();
+  }
+
+  roomMade(): void {
+    this.user.startWaiting();
   }
 
   closed(connection: Http2Connection): void {
     this.connections.delete(connection);
+    this.user.startWaiting();
   }
 
   /** Ends every connection, whatever is under way. */

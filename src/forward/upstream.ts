@@ -7,9 +7,8 @@ import { Clock } from './clock.js';
 import type { AnswerSink, Exchange, ForwardRequest, PoolNumbers } from './exchange.js';
 import { FixedAnswers } from './fixed-answer.js';
 import { Http1Exchange } from './http1-exchange.js';
-import { MAX_STREAMS } from './http2-connection.js';
 import { Http2Exchange } from './http2-exchange.js';
-import { Http2Pool } from './http2-pool.js';
+import { Http2Pool, type Http2PoolUser } from './http2-pool.js';
 import { StaticFiles } from './static-files.js';
 import { UpstreamConnection, type ConnectionPool } from './upstream-connection.js';
 
@@ -26,7 +25,7 @@ interface Startable extends Exchange {
  * The application: a pool of keep-alive connections, at most `upstream.maxConnections`, the last used first; with
  * `upstream.http2` as few as have room, each shared by many requests.
  */
-export class Upstream implements ConnectionPool {
+export class Upstream implements ConnectionPool, Http2PoolUser {
   readonly clock: Clock;
   private readonly unused: UpstreamConnection[] = [];
   private readonly connections = new Set<UpstreamConnection>();
@@ -39,15 +38,12 @@ export class Upstream implements ConnectionPool {
   private readonly own: StaticFiles | FixedAnswers | null;
   /** In place of the pool when the application speaks HTTP/2. */
   private readonly http2: Http2Pool | null;
-  /** Requests that may be under way at once. */
-  private readonly most: number;
 
   constructor(readonly settings: Config['upstream']) {
-    const { address, index, http2, maxConnections } = settings;
+    const { address, index, http2 } = settings;
     if (address.kind === 'file') this.own = new StaticFiles(address.path, index);
     else this.own = address.kind === 'answer' ? new FixedAnswers(address.answer) : null;
-    this.http2 = http2 ? new Http2Pool(settings, () => this.markReached()) : null;
-    this.most = http2 ? maxConnections * MAX_STREAMS : maxConnections;
+    this.http2 = http2 ? new Http2Pool(settings, this) : null;
     this.clock = new Clock(tickFor(settings), () => this.checkDeadlines());
   }
 
@@ -78,13 +74,17 @@ export class Upstream implements ConnectionPool {
 
   /** Starts it as soon as the pool has room; fails the sink when that takes longer than connecting may take. */
   private enter(exchange: Startable, sink: AnswerSink): void {
-    if (this.busy < this.most) {
+    if (this.hasRoom) {
       this.busy += 1;
       exchange.start();
       return;
     }
     this.waiting.set(exchange, { deadline: this.clock.after(this.settings.connectTimeout), sink });
     this.clock.start();
+  }
+
+  private get hasRoom(): boolean {
+    return this.http2?.hasRoom ?? this.busy < this.settings.maxConnections;
   }
 
   /** Forgets an exchange that was given up before its turn. */
@@ -94,13 +94,23 @@ export class Upstream implements ConnectionPool {
 
   /** Ends the turn of an exchange that was started. */
   leave(): void {
-    const next = this.waiting.keys().next();
-    if (next.done === true) {
-      this.busy -= 1;
-      return;
+    this.busy -= 1;
+    this.startWaiting();
+  }
+
+  /** Ends the turn of an exchange that has to be sent again, and has it wait for another. */
+  leaveAndEnter(exchange: Startable, sink: AnswerSink): void {
+    this.busy -= 1;
+    this.enter(exchange, sink);
+  }
+
+  startWaiting(): void {
+    for (const exchange of this.waiting.keys()) {
+      if (!this.hasRoom) return;
+      this.waiting.delete(exchange);
+      this.busy += 1;
+      exchange.start();
     }
-    this.waiting.delete(next.value);
-    next.value.start();
   }
 
   /** A connection that waits for work, or a new one. */

@@ -735,10 +735,18 @@ describe('several servers', () => {
   const other = (lines: string): string =>
     mtlsServer('server_name a.example;').replace('server {', `server { ${lines} }\n server {`);
 
-  it('for plain HTTP are left out', () => {
-    const result = imported(other('listen 80; return 301 https://$host$request_uri;'));
+  it.each([
+    ['return 301 https://$host$request_uri;', 'not-needed'],
+    ['location / { return 308 https://a.example$request_uri; }', 'not-needed'],
+    ['location / { return 301 https://$host; } location /x { root /srv; }', 'not-carried'],
+    ['return 301 http://a.example;', 'not-carried'],
+    ['location / { proxy_pass http://127.0.0.1:1; }', 'not-carried'],
+    ['root /srv;', 'not-carried'],
+  ])('for plain HTTP are left out: %s', (lines, fate) => {
+    const result = imported(other(`listen 80; ${lines}`));
     expect(result.settings).toEqual(BASE);
     expect(result.guards()).toEqual([]);
+    expect(result.report.find(({ directive }) => directive === 'server')).toMatchObject({ fate });
   });
 
   it('that turn strangers away become the names of the one that serves', () => {

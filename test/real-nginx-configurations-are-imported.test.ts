@@ -23,7 +23,9 @@ function directives(tree: readonly Directive[]): Directive[] {
   return tree.flatMap((each) => [each, ...(values.includes(each.name) ? [] : directives(each.block ?? []))]);
 }
 
-describe.each(['reference', 'debian', 'docker', 'ingress'])('%s', (name) => {
+const ALL = ['reference', 'debian', 'docker', 'ingress', 'cloudflare', 'aws', 'websocket', 'grpc', 'several'];
+
+describe.each(ALL)('%s', (name) => {
   it('has one entry for each directive, with its place', () => {
     const tree = parseConf(confOf(name), { read: (path) => readProjectFile(relative(path)), list: glob });
     const places = directives(tree).map(({ file, line }) => `${file}:${line}`);
@@ -108,4 +110,67 @@ it('what an ingress controller generates', () => {
   });
   const unknown = report.find(({ directive }) => directive.startsWith('log_format'))?.text;
   expect(unknown).toContain('$upstream_response_time');
+});
+
+it('files behind a network that pulls with its own certificate, and a redirect from port 80', () => {
+  const { config, guards, report } = load('cloudflare');
+  expect(guards).toEqual([]);
+  expect(config).toMatchObject({
+    listen: { host: '::', port: 443, http2: true },
+    clientCert: { verify: 'required', ca: ['/etc/ssl/certs/cloudflare.crt'] },
+    upstream: { address: { kind: 'file', path: '/var/www/html' } },
+    forwarded: { trustedProxies: ['173.245.48.0/20', '103.21.244.0/22', '2400:cb00::/32'] },
+  });
+  const fates = new Map(report.map(({ directive, fate }) => [directive, fate]));
+  expect(fates.get('return 302 https://$server_name$request_uri')).toBe('not-needed');
+  expect(fates.get('real_ip_header CF-Connecting-IP')).toBe('changed');
+});
+
+it('an application behind an API gateway, by the common name that a map takes out', () => {
+  const { config, guards } = load('aws');
+  expect(guards).toEqual([]);
+  expect(config).toMatchObject({
+    clientCert: { depth: 2, allow: [{ commonName: 'apigateway.example.com' }, { commonName: 'test.example.com' }] },
+    identity: { headers: { 'X-SSL-Client-CN': 'commonName' } },
+    upstream: { url: 'http://127.0.0.1:8080' },
+  });
+});
+
+it('WebSocket with a map of Upgrade, and a plain server that renews certificates', () => {
+  const { config, guards, report } = load('websocket');
+  expect(guards).toEqual([]);
+  expect(config).toMatchObject({
+    limits: { tunnelIdleTimeout: 86_400_000 },
+    upstream: { url: 'http://127.0.0.1:8010' },
+  });
+  const plain = report.find(({ line, directive }) => line === 6 && directive === 'server');
+  expect(plain).toMatchObject({ fate: 'not-carried', text: expect.stringContaining('plain HTTP') as unknown });
+});
+
+it('several gRPC services, each by its path', () => {
+  const { config, guards } = load('grpc');
+  expect(guards).toEqual([]);
+  expect(config).toMatchObject({
+    listen: { http2: true },
+    upstream: { url: 'http://127.0.0.1:50051', http2: true, idleTimeout: 3_600_000 },
+    identity: { headers: { 'X-Client-DN': 'subject' } },
+    routes: [
+      { path: '/routeguide.RouteGuide*', upstream: { url: 'http://127.0.0.1:10002', http2: true } },
+      { path: '/error502grpc', upstream: { address: { kind: 'answer' } } },
+    ],
+  });
+});
+
+it('several servers, by names and wildcards', () => {
+  const { config, guards } = load('several');
+  expect(guards).toEqual([]);
+  expect(config).toMatchObject({
+    listen: { serverNames: ['api.example.com', '*.apps.example.com', 'example.org', '*.example.org'] },
+    tls: { certificates: [{ serverNames: ['example.org', '*.example.org'] }] },
+    upstream: { url: 'http://127.0.0.1:3000' },
+    routes: [
+      { hosts: ['*.apps.example.com'], upstream: { url: 'http://127.0.0.1:3001' } },
+      { hosts: ['example.org', '*.example.org'], clientCert: { verify: 'optional' } },
+    ],
+  });
 });

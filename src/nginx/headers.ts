@@ -1,6 +1,7 @@
 import type { Ledger } from './ledger.js';
 import { modeOf } from './client-cert.js';
 import { subjectOf } from './identity-conditions.js';
+import { isRealIpByHeader } from './real-ip.js';
 import type { Directive } from './syntax.js';
 import { named, nameIn, passOf, withConstants, type Work } from './work.js';
 
@@ -140,7 +141,9 @@ function carryValue(
       : '';
     return ledger.guardLost(directive, `its value cannot be made, and callers could send ${name} themselves${hint}`);
   }
-  ledger.carried(directive);
+  if (variable === 'remote_addr' && isRealIpByHeader(work))
+    ledger.changed(directive, 'the address of the peer: what set_real_ip_from believes is in X-Forwarded-For alone');
+  else ledger.carried(directive);
 }
 
 /** Of caller and balancer one address is known here: the caller's. */

@@ -211,11 +211,21 @@ function errorPage(directive: Directive, ledger: Ledger): void {
     /^https:\/\/\$(?:host|http_host|server_name)(?::\d+|:\$server_port)?(?:\$request_uri|\$uri\$is_args\$args)?$/.test(
       target,
     );
-  if (!directive.args.includes('497') || !isRedirect) return sayingOf(directive)?.(directive, ledger);
-  ledger.set('listen.plainHttp', 'redirect', directive);
-  if (directive.args.filter((word) => /^\d{3}$/.test(word)).length === 1) ledger.carried(directive, 'a 301');
-  else ledger.changed(directive, 'for 497 alone, with 301');
+  const codes = directive.args.filter((word) => /^\d{3}$/.test(word));
+  if (codes.includes('497') && isRedirect) {
+    ledger.set('listen.plainHttp', 'redirect', directive);
+    const status = /^=(\d{3})$/.exec(directive.args.at(-2) ?? '')?.[1] ?? '302';
+    if (codes.length === 1 && status === '301') return ledger.carried(directive);
+    return ledger.changed(directive, `${codes.length === 1 ? '' : 'for 497 alone, '}with 301 in place of ${status}`);
+  }
+  if (codes.includes('497'))
+    ledger.lost(directive, `${OWN_PAGE} plain HTTP (497); listen.plainHttp: redirect sends it on`);
+  else if (codes.some((code) => code === '495' || code === '496'))
+    ledger.lost(directive, `${OWN_PAGE} callers without a good certificate: they reach no location`);
+  else sayingOf(directive)?.(directive, ledger);
 }
+
+const OWN_PAGE = "400 with nginx's title, in a page of the sidecar, is the answer to";
 
 function workers(directive: Directive, ledger: Ledger): void {
   const [count = ''] = directive.args;

@@ -6,6 +6,11 @@ export function isRealIpByProxyProtocol({ scope }: Work): boolean {
   return scope.value('real_ip_header') === 'proxy_protocol';
 }
 
+/** Whether nginx takes the address of a caller from a header of HTTP; here it stays that of the peer. */
+export function isRealIpByHeader(work: Work): boolean {
+  return !isRealIpByProxyProtocol(work) && work.scope.all('set_real_ip_from').length > 0;
+}
+
 /** Carries whom nginx believes about the address of a caller. */
 export function carryRealIp(work: Work): void {
   const { scope, ledger } = work;
@@ -13,8 +18,11 @@ export function carryRealIp(work: Work): void {
   if (isRealIpByProxyProtocol(work)) carrySenders(sources, work);
   else carryProxies(sources, work);
   for (const directive of scope.all('real_ip_header')) {
-    const source = isRealIpByProxyProtocol(work) ? 'the PROXY protocol' : 'X-Forwarded-For';
-    ledger.notNeeded(directive, `${source} is what is looked at`);
+    const [name = ''] = directive.args;
+    if (isRealIpByProxyProtocol(work)) ledger.notNeeded(directive, 'the PROXY protocol is what is looked at');
+    else if (name.toLowerCase() === 'x-forwarded-for') ledger.notNeeded(directive, 'it is what is looked at');
+    else
+      ledger.changed(directive, `X-Forwarded-For is what is looked at; ${name} goes on as it came, whoever sends it`);
   }
   for (const directive of scope.all('real_ip_recursive')) {
     ledger.notNeeded(directive, 'the application gets the whole list');

@@ -35,9 +35,8 @@ export function chooseServer(http: readonly Directive[], ledger: Ledger): Server
   const answering = serving.filter(({ block }) => named(block, 'return').length === 0);
   const verifying = (each: Directive): boolean => verifyMode(each, http) !== 'off';
   const main = answering.find(verifying) ?? serving.find(verifying) ?? answering[0] ?? serving[0] ?? null;
-  const reason = 'only servers with TLS are carried: nothing listens for this one';
   for (const server of servers) {
-    if (main === null || !tls.includes(server)) leave(server, { main, names: [], ledger, reason: lightly(reason) });
+    if (main === null || !tls.includes(server)) leavePlain(server, ledger);
   }
   if (main === null) return { main, others: [] };
   ledger.carried(main);
@@ -45,8 +44,25 @@ export function chooseServer(http: readonly Directive[], ledger: Ledger): Server
   return { main, others: tls.filter((server) => server !== main) };
 }
 
-function lightly(text: string): Reason {
-  return { text, isGuard: false };
+/** A server without TLS: nobody reaches anything by it here. */
+function leavePlain(server: Directive, ledger: Ledger): void {
+  const sendsToTls = waysOf(server).every(
+    ({ name, args }) => name === 'return' && /^(?:30[12378] )?https:\/\//.test(args.join(' ')),
+  );
+  if (!sendsToTls) {
+    const reason = { text: 'nothing listens for plain HTTP here: keep nginx for it', isGuard: false };
+    return leave(server, { main: null, names: [], ledger, reason });
+  }
+  const text =
+    'it only sends callers to https. Nothing listens for plain HTTP here; on the TLS port listen.plainHttp redirects';
+  forAll(server, (each) => ledger.notNeeded(each, each === server ? text : `see line ${server.line}`));
+}
+
+/** What answers: the server itself, or its locations. */
+function waysOf({ block }: Directive): Directive[] {
+  const own = named(block, 'return');
+  const locations = named(block, 'location').map((each) => named(each.block, 'return')[0] ?? each);
+  return own.length > 0 ? own : locations.length > 0 ? locations : [...(block ?? [])];
 }
 
 /** A server that is there to refuse strangers: a handshake rejected, or an error for everything. */

@@ -105,12 +105,6 @@ describe('502 upstream_closed for an application that breaks before the head:', 
 });
 
 describe('504 upstream_timeout for an application that takes too long', () => {
-  it('to send a head', async () => {
-    const { url } = await application(() => undefined);
-    const sidecar = await sidecarBefore(url, { 'upstream.headTimeout': '200ms' });
-    await expectRefusal(sidecar, { status: 504, code: 'upstream_timeout' });
-  });
-
   it('to send the rest of its head', async () => {
     const { url } = await application((socket) => socket.write('HTTP/1.1 200 OK\r\nContent-'));
     const sidecar = await sidecarBefore(url, { 'upstream.headTimeout': '200ms' });

@@ -194,17 +194,6 @@ describe('any other protocol', () => {
     expect(everything.slice(everything.indexOf('\r\n\r\n') + 4).length).toBe(much.length);
   });
 
-  it('ends when nothing moves in either direction', async () => {
-    onUpgrade = (socket) => socket.write(SWITCHED);
-    const caller = await openRaw(sidecar);
-    caller.socket.write(upgradeHead('/idle'));
-    await caller.receive(/\r\n\r\n/);
-    const start = performance.now();
-    await caller.closed();
-    expect(performance.now() - start).toBeGreaterThan(200);
-    expect(await recordOf(sidecar, '/idle')).toMatchObject({ status: 101, outcome: 'ok' });
-  });
-
   it('lives on while one direction moves', async () => {
     onUpgrade = (socket) => {
       socket.write(SWITCHED);

@@ -41,36 +41,6 @@ async function ask(caller: RawCaller, path: string): Promise<string> {
   return caller.received().slice(before);
 }
 
-it('after limits.requestsPerConnection', async () => {
-  const sidecar = await start({ 'limits.requestsPerConnection': '3' });
-  const caller = await openRaw(sidecar);
-  expect(await ask(caller, '/1')).toMatch(/\r\nConnection: keep-alive\r\n/i);
-  expect(await ask(caller, '/2')).toMatch(/\r\nConnection: keep-alive\r\n/i);
-  expect(await ask(caller, '/3')).toMatch(/\r\nConnection: close\r\n/i);
-  await caller.closed();
-});
-
-it('after limits.connectionAge, with the next answer', async () => {
-  const sidecar = await start({ 'limits.connectionAge': '300ms' });
-  const caller = await openRaw(sidecar);
-  expect(await ask(caller, '/young')).toMatch(/\r\nConnection: keep-alive\r\n/i);
-  await new Promise((resolve) => setTimeout(resolve, 310));
-  expect(await ask(caller, '/old')).toMatch(/\r\nConnection: close\r\n/i);
-  await caller.closed();
-});
-
-it('after limits.keepAliveTimeout without a request, not before', async () => {
-  const sidecar = await start({ 'limits.keepAliveTimeout': '500ms' });
-  const caller = await openRaw(sidecar);
-  await ask(caller, '/1');
-  await new Promise((resolve) => setTimeout(resolve, 250));
-  await ask(caller, '/2');
-  const idleSince = performance.now();
-  await caller.closed();
-  expect(performance.now() - idleSince).toBeGreaterThan(400);
-  expect(sidecar.requests()).toHaveLength(2);
-});
-
 it('after limits.headTimeout when they never say anything, without a record of a request', async () => {
   const sidecar = await start({ 'limits.headTimeout': '300ms' });
   const caller = await openRaw(sidecar);
@@ -91,38 +61,6 @@ it('not because the application ends its own', async () => {
   expect(await ask(caller, '/1')).toMatch(/\r\nConnection: keep-alive\r\n/i);
   await ask(caller, '/2');
   caller.socket.destroy();
-});
-
-describe('past limits.connections', () => {
-  it('one more is refused with 503, and let in again when there is room', async () => {
-    const sidecar = await start({ 'limits.connections': '2' });
-    const callers = [await openRaw(sidecar), await openRaw(sidecar)] as const;
-    for (const caller of callers) await ask(caller, '/in');
-    const refused = await call(sidecar);
-    expect(refused.status).toBe(503);
-    expect(refused.headers).toMatchObject({ 'retry-after': '1', connection: 'close' });
-    expect(refused.body).toContain('<code>overloaded</code>');
-    expect(await sidecar.logged(({ reason }) => reason === 'overloaded')).toMatchObject({
-      msg: 'connection refused',
-      subject: 'CN=im.qq.com,O=Tencent,C=CN',
-    });
-    expect(await sidecar.metric('mtls_sidecar_handshakes_total{result="refused",reason="overloaded"}')).toBe(1);
-    expect(await sidecar.metric('mtls_sidecar_connections_open')).toBe(2);
-    callers[0].socket.destroy();
-    await expect.poll(() => sidecar.app.connections()).toBe(1);
-    expect((await call(sidecar)).status).toBe(200);
-    callers[1].socket.destroy();
-  });
-
-  it('the admin listener still answers', async () => {
-    const sidecar = await start({ 'limits.connections': '2' });
-    const callers = [await openRaw(sidecar), await openRaw(sidecar)];
-    for (const caller of callers) await ask(caller, '/in');
-    expect((await call(sidecar)).status).toBe(503);
-    for (const path of ['/livez', '/readyz', '/metrics', '/status'])
-      expect((await sidecar.admin(path)).status).toBe(200);
-    for (const { socket } of callers) socket.destroy();
-  });
 });
 
 describe('when the sidecar drains', () => {

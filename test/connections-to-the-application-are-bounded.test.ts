@@ -91,16 +91,3 @@ it('and who leaves while waiting is not sent', async () => {
   await expect.poll(async () => [await busy(), await waiting()]).toEqual([0, 0]);
   expect(application.seen.map(({ url }) => url)).not.toContain('/left');
 });
-
-it('and an idle one is closed after upstream.keepAlive', async () => {
-  const { held, application, sidecar } = await start({ 'upstream.keepAlive': '300ms' });
-  const answer = call(sidecar);
-  await expect.poll(() => held.length).toBe(1);
-  held[0]?.end();
-  await answer;
-  const idle = (): Promise<number> => sidecar.metric('mtls_sidecar_upstream_connections{state="idle"}');
-  expect(await idle()).toBe(1);
-  await expect.poll(idle, { timeout: 5_000 }).toBe(0);
-  const left = await new Promise((resolve) => application.server.getConnections((_error, count) => resolve(count)));
-  expect(left).toBe(0);
-});

@@ -2,32 +2,45 @@ import { once } from 'node:events';
 import { connect as connectTcp, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { TLSSocket } from 'node:tls';
+import { begin2, http2Over } from '../support/http2.js';
+import { block, FLAGS, frame, framesOver, request, uint32 } from '../support/http2-frames.js';
 import type { makePki } from '../support/pki.js';
 import { startRecorder } from '../support/recorder.js';
 import { statusOf, WireReader } from '../support/wire.js';
 import { startSubject, type Subject } from './subject.js';
 
+export interface AttackOptions {
+  /** How long a round lasts. */
+  readonly seconds: number;
+  /** Connections that are there before it begins, each with one request behind it. */
+  readonly idle: number;
+  /** Whether idle and honest callers speak HTTP/2, and attackers as well as HTTP/1.1. */
+  readonly http2: boolean;
+}
+
 export interface AttackResult {
-  /** Requests of the honest caller, and those that did not get their 200. */
+  /** Of the last round: idle connections by `/status` when it began, and those that were still open when it was over. */
+  readonly idle: { readonly open: number; readonly kept: number };
+  /** Of the last round: requests of the honest caller, and its slowest answer in milliseconds. */
   readonly honest: number;
-  readonly failed: readonly string[];
-  /** Slowest answer to the honest caller, milliseconds. */
   readonly slowest: number;
-  /** How often each attack was begun. */
+  /** How often each attack was begun in the last round. */
   readonly attacks: Readonly<Record<string, number>>;
-  /** Bytes that the sidecar held before and after the last round, rubbish collected. */
-  readonly before: number;
-  readonly after: number;
-  /** Connections that it still counted as open when all attackers had gone. */
-  readonly leftOpen: number;
+  /** MiB that the sidecar held after each round, when all attackers had gone and rubbish was collected. */
+  readonly memory: readonly number[];
+  /** What must not be, in any round; one sentence each. */
+  readonly wrong: readonly string[];
 }
 
 interface Arena {
   readonly subject: Subject;
+  readonly http2: boolean;
   readonly open: Set<Socket>;
   readonly counts: Record<string, number>;
   readonly over: () => boolean;
 }
+
+type Attacks = Readonly<Record<string, readonly [lanes: number, attack: (arena: Arena) => Promise<void>]>>;
 
 /** Collects rubbish when told, so that what is left can be compared. */
 const COLLECTOR = "process.on('SIGUSR2', () => globalThis.gc())";
@@ -37,18 +50,23 @@ const SETTINGS = {
   'limits.headTimeout': '2s',
   'limits.bodyIdleTimeout': '2s',
   'tls.handshakeTimeout': '2s',
+  // Of the idle ones, who wait for each other to come in.
+  'limits.keepAliveTimeout': '10m',
   'log.access': 'false',
 };
 
-/** Rounds in all, and by how much memory may differ between two of them. Bytes. */
+/** Rounds in all, and by how much memory may differ between the last two of them. MiB. */
 const MOST_ROUNDS = 6;
-const PLATEAU = 20 * 1_048_576;
+const PLATEAU = 20;
+
+/** Idle callers that come in at one time. */
+const DOORS = 16;
 
 /** Requests of the honest caller in a round, at least. */
 const FEWEST = 10;
 
 /** One attack, begun anew as often as it ends. */
-const ATTACKS: Readonly<Record<string, readonly [lanes: number, attack: (arena: Arena) => Promise<void>]>> = {
+const ATTACKS: Attacks = {
   'silent before the handshake': [40, async (arena) => wait(await tcp(arena))],
   'a handshake byte by byte': [10, handshakeByByte],
   'a head byte by byte': [20, (arena) => trickle(arena, 'GET /slow HTTP/1.1\r\nHost: a\r\nX-A: ', 'a')],
@@ -68,79 +86,112 @@ const ATTACKS: Readonly<Record<string, readonly [lanes: number, attack: (arena: 
   ],
 };
 
-/**
- * All attacks at once, and an honest caller among them.
- * @param idle connections that are opened and never used
- */
-export async function attack(pki: ReturnType<typeof makePki>, seconds: number, idle: number): Promise<AttackResult> {
+/** The same over HTTP/2, and what is possible there alone. */
+const HTTP2_ATTACKS: Attacks = {
+  'HTTP/2: a head byte by byte': [10, headByByte2],
+  'HTTP/2: a body byte by byte': [10, bodyByByte2],
+  'HTTP/2: answers unread': [10, unread2],
+  'HTTP/2: a thousand requests at once': [2, pipeline2],
+  'HTTP/2: heads of 60 KiB': [4, bomb2],
+  'HTTP/2: requests opened and reset': [2, reset2],
+};
+
+/** All attacks at once, and an honest caller among them. */
+export async function attack(pki: ReturnType<typeof makePki>, options: AttackOptions): Promise<AttackResult> {
   const large = Buffer.alloc(1_048_576, 'a');
   const recorder = await startRecorder(({ message }, socket) => {
     const body = message.line.includes('/large') ? large : Buffer.from('ok');
     socket.write(Buffer.concat([Buffer.from(`HTTP/1.1 200 OK\r\nContent-Length: ${body.length}\r\n\r\n`), body]));
     recorder.forget();
   });
-  const subject = await startSubject(pki, recorder.url, SETTINGS, [
-    '--expose-gc',
-    `--import=data:text/javascript,${COLLECTOR}`,
-  ]);
-  let [before, after, leftOpen] = [0, 0, 0];
-  let result = await round(subject, seconds, idle);
-  const failed = [...result.failed];
+  const settings = { ...SETTINGS, 'listen.http2': String(options.http2) };
+  const arguments_ = ['--expose-gc', `--import=data:text/javascript,${COLLECTOR}`];
+  const subject = await startSubject(pki, recorder.url, settings, arguments_);
+  const memory: number[] = [];
+  const wrong: string[] = [];
+  const again = async () => {
+    const { failed, ...result } = await round(subject, options);
+    const { open, kept } = result.idle;
+    if (open < options.idle || kept < open) wrong.push(`${open} idle connections were open, and ${kept} at the end`);
+    wrong.push(...failed, ...(await settle(subject)));
+    memory.push(await collected(subject));
+    return result;
+  };
   // The first rounds fill what is filled once: caches, pools, the heap's own room. What leaks goes on growing.
-  for (let turn = 1; turn < MOST_ROUNDS && (turn === 1 || after - before > PLATEAU); turn += 1) {
-    leftOpen += await settle(subject);
-    before = await collected(subject);
-    result = await round(subject, seconds, idle);
-    failed.push(...result.failed);
-    leftOpen += await settle(subject);
-    after = await collected(subject);
-  }
+  const growth = (): number => (memory.at(-1) ?? 0) - (memory.at(-2) ?? 0);
+  await again();
+  let result;
+  do result = await again();
+  while (growth() > PLATEAU && memory.length < MOST_ROUNDS);
+  if (growth() > PLATEAU) wrong.push(`memory grew from round to round: ${memory.join(', ')} MiB`);
   await subject.stop();
   await recorder.stop();
-  return { ...result, failed, before, after, leftOpen };
+  return { ...result, memory, wrong };
 }
 
-async function round(subject: Subject, seconds: number, idle: number) {
+async function round(subject: Subject, { seconds, idle, http2 }: AttackOptions) {
+  const open = await occupy(subject, idle, http2);
+  const status = JSON.parse((await subject.admin('/status')).body) as { readonly connections: number };
   const until = performance.now() + seconds * 1000;
-  const counts: Record<string, number> = { idle: 0 };
+  const counts: Record<string, number> = {};
   let served = 0;
   // On a machine without time the honest caller still has its say.
   const over = (): boolean => performance.now() >= until && served >= FEWEST;
-  const arena: Arena = { subject, open: new Set(), counts, over };
-  const lanes = Object.entries(ATTACKS).flatMap(([name, [count, run]]) =>
+  const arena: Arena = { subject, http2, open: new Set(), counts, over };
+  const lanes = Object.entries({ ...ATTACKS, ...(http2 && HTTP2_ATTACKS) }).flatMap(([name, [count, run]]) =>
     Array.from({ length: count }, async () => {
       for (counts[name] ??= 0; !arena.over(); counts[name] += 1) await run(arena).catch(() => undefined);
     }),
   );
-  const honest = beHonest(arena, () => (served += 1));
-  await occupy(arena, idle);
-  const told = await honest;
-  for (const socket of arena.open) socket.destroy();
+  const told = await beHonest(arena, () => (served += 1));
+  const kept = open.filter(({ destroyed }) => !destroyed).length;
+  for (const socket of [...open, ...arena.open]) socket.destroy();
   await Promise.all(lanes);
-  return { ...told, attacks: counts };
+  return { ...told, idle: { open: status.connections, kept }, attacks: counts };
 }
 
 /** A request every 20 ms, every fifth over a new connection. */
-async function beHonest({ subject, over }: Arena, done: () => void) {
+async function beHonest({ subject, http2, over }: Arena, done: () => void) {
   const failed: string[] = [];
   let [honest, slowest] = [0, 0];
-  let kept: TLSSocket | null = null;
+  let kept = null as Caller | null;
+  const visit = async (): Promise<number> => {
+    if (kept?.socket.destroyed !== false) kept = await openCaller(subject, http2);
+    return kept.ask(`/honest/${honest}`);
+  };
   for (; !over(); honest += 1) {
-    if (honest % 5 === 0) {
-      kept?.destroy();
-      kept = null;
-    }
+    if (honest % 5 === 0) kept?.socket.destroy();
     const started = performance.now();
-    const socket: TLSSocket = kept?.destroyed === false ? kept : await subject.open();
-    kept = socket;
-    const status = await ask(socket, `GET /honest/${honest} HTTP/1.1\r\nHost: a\r\n\r\n`);
-    slowest = Math.max(slowest, performance.now() - started);
-    if (status !== 200) failed.push(`request ${honest}: ${status}`);
+    const outcome: number | string = await visit().catch(String);
+    const took = Math.round(performance.now() - started);
+    slowest = Math.max(slowest, took);
+    if (outcome !== 200) failed.push(`honest request ${honest}: ${outcome} after ${took} ms`);
     done();
     await sleep(20);
   }
-  kept?.destroy();
+  kept?.socket.destroy();
   return { honest, failed, slowest };
+}
+
+interface Caller {
+  readonly socket: TLSSocket;
+  /** @returns the status, or 0 when there was none */
+  ask(path: string): Promise<number>;
+}
+
+async function openCaller(subject: Subject, http2: boolean): Promise<Caller> {
+  const socket = await subject.open(http2 ? 'h2' : undefined);
+  if (!http2) return { socket, ask: (path) => ask(socket, `GET ${path} HTTP/1.1\r\nHost: a\r\n\r\n`) };
+  const session = http2Over(socket);
+  const askStream = (path: string): Promise<number> => {
+    const stream = begin2(session, { ':path': path }).resume();
+    return new Promise((resolve) => {
+      let status = 0;
+      stream.once('response', (headers) => (status = Number(headers[':status'])));
+      stream.once('close', () => resolve(stream.rstCode === 0 ? status : 0));
+    });
+  };
+  return { socket, ask: askStream };
 }
 
 function ask(socket: TLSSocket, bytes: string): Promise<number> {
@@ -163,17 +214,20 @@ function ask(socket: TLSSocket, bytes: string): Promise<number> {
   });
 }
 
-async function occupy({ subject, open, counts, over }: Arena, idle: number): Promise<void> {
+/** Each has asked once: the deadline of a first head is for connections that never say anything. */
+async function occupy(subject: Subject, idle: number, http2: boolean): Promise<Socket[]> {
+  const open: Socket[] = [];
+  let begun = 0;
   const lane = async (): Promise<void> => {
-    while (!over() && (counts['idle'] ?? 0) < idle) {
-      counts['idle'] = (counts['idle'] ?? 0) + 1;
-      const socket = await subject.open();
-      open.add(socket);
-      // The deadline of a first head is for connections that never say anything.
-      await ask(socket, 'GET /idle HTTP/1.1\r\nHost: a\r\n\r\n');
+    while (begun < idle) {
+      begun += 1;
+      const caller = await openCaller(subject, http2);
+      open.push(caller.socket);
+      await caller.ask('/idle');
     }
   };
-  await Promise.all(Array.from({ length: 16 }, lane));
+  await Promise.all(Array.from({ length: DOORS }, lane));
+  return open;
 }
 
 async function tcp({ subject, open }: Arena): Promise<Socket> {
@@ -185,8 +239,8 @@ async function tcp({ subject, open }: Arena): Promise<Socket> {
   return socket;
 }
 
-async function tls({ subject, open }: Arena): Promise<TLSSocket> {
-  const socket = await subject.open();
+async function tls({ subject, open }: Arena, protocol?: 'h2'): Promise<TLSSocket> {
+  const socket = await subject.open(protocol);
   open.add(socket);
   socket.once('close', () => open.delete(socket));
   return socket;
@@ -245,19 +299,75 @@ async function bomb(arena: Arena, bytes: string): Promise<void> {
   socket.destroy();
 }
 
-/** @returns how many connections the sidecar still holds when it has had time to let go of them */
-async function settle(subject: Subject): Promise<number> {
+const LAST_HEAD = FLAGS.endStream | FLAGS.endHeaders;
+const POST: readonly (readonly [string, string])[] = [[':method', 'POST'], ...request('/slow').slice(1)];
+
+async function headByByte2(arena: Arena): Promise<void> {
+  const { socket, send } = framesOver(await tls(arena, 'h2'));
+  send(frame('headers', FLAGS.endStream, 1, block(request('/slow'))));
+  for (; !socket.destroyed && !arena.over(); await sleep(100)) send(frame('continuation', 0, 1));
+  socket.destroy();
+}
+
+async function bodyByByte2(arena: Arena): Promise<void> {
+  const { socket, send } = framesOver(await tls(arena, 'h2'));
+  send(frame('headers', FLAGS.endHeaders, 1, block(POST)));
+  for (; !socket.destroyed && !arena.over(); await sleep(100)) send(frame('data', 0, 1, Buffer.from('a')));
+  socket.destroy();
+}
+
+/** The window stays as it was at the start, 64 KiB. */
+async function unread2(arena: Arena): Promise<void> {
+  const { socket, send } = framesOver(await tls(arena, 'h2'));
+  for (let index = 0; index < 8; index += 1) send(frame('headers', LAST_HEAD, 2 * index + 1, block(request('/large'))));
+  await Promise.race([wait(socket), sleep(3_000)]);
+  socket.destroy();
+}
+
+async function pipeline2(arena: Arena): Promise<void> {
+  const socket = await tls(arena, 'h2');
+  const session = http2Over(socket);
+  const streams = Array.from({ length: 1_000 }, () => begin2(session, { ':path': '/many' }).resume());
+  await Promise.race([wait(socket), ...streams.slice(-1).map((last) => once(last, 'close'))]);
+  socket.destroy();
+}
+
+/** Too large for a frame, and for `limits.head` with all that is read above it. */
+async function bomb2(arena: Arena): Promise<void> {
+  const { socket, send } = framesOver(await tls(arena, 'h2'));
+  const head = block(request('/', [['x-a', 'a'.repeat(60_000)]]));
+  send(frame('headers', FLAGS.endStream, 1, head.subarray(0, 16_384)));
+  for (let at = 16_384; at < head.length; at += 16_384) {
+    send(frame('continuation', at + 16_384 < head.length ? 0 : FLAGS.endHeaders, 1, head.subarray(at, at + 16_384)));
+  }
+  await Promise.race([once(socket, 'data'), wait(socket), sleep(3_000)]);
+  socket.destroy();
+}
+
+/** CVE-2023-44487 */
+async function reset2(arena: Arena): Promise<void> {
+  const { socket, send } = framesOver(await tls(arena, 'h2'));
+  const head = block(request('/many'));
+  for (let stream = 1; stream < 2_000; stream += 2) {
+    send(frame('headers', LAST_HEAD, stream, head), frame('reset', 0, stream, uint32(8)));
+  }
+  await Promise.race([wait(socket), sleep(3_000)]);
+  socket.destroy();
+}
+
+/** @returns that the sidecar still holds connections when it has had time to let go of them */
+async function settle(subject: Subject): Promise<string[]> {
   let open = 0;
   for (let turn = 0; turn < 100; turn += 1) {
     const { body } = await subject.admin('/metrics');
     open = Number(/^mtls_sidecar_connections_open (\d+)$/m.exec(body)?.[1]);
-    if (open === 0) return 0;
+    if (open === 0) return [];
     await sleep(100);
   }
-  return open;
+  return [`${open} connections were still open when all callers had gone`];
 }
 
-/** The least that is held within a few seconds: rubbish takes more than one round to go. */
+/** The least that is held within a few seconds, in MiB: rubbish takes more than one round to go. */
 async function collected(subject: Subject): Promise<number> {
   let least = Infinity;
   for (let turn = 0; turn < 8; turn += 1) {
@@ -265,5 +375,5 @@ async function collected(subject: Subject): Promise<number> {
     await sleep(250);
     least = Math.min(least, await subject.memory());
   }
-  return least;
+  return Math.round(least / 1_048_576);
 }

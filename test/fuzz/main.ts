@@ -21,6 +21,7 @@ const { values, positionals } = parseArgs({
     seed: { type: 'string', default: String(Date.now() % 2 ** 31) },
     races: { type: 'string' },
     attack: { type: 'string' },
+    http2: { type: 'boolean', default: false },
   },
 });
 
@@ -74,9 +75,9 @@ async function raceFor(requests: number): Promise<boolean> {
 }
 
 async function attackFor(seconds: number): Promise<boolean> {
-  const result = await attack(makePki(), seconds, 5_000);
+  const result = await attack(makePki(), { seconds, idle: 5_000, http2: values.http2 });
   console.log(JSON.stringify(result, null, 2));
-  return result.failed.length === 0 && result.leftOpen === 0;
+  return result.wrong.length === 0;
 }
 
 async function chosen(): Promise<boolean> {

@@ -28,7 +28,7 @@ export interface Subject extends Reachable {
   /** Whether it has ended. */
   readonly dead: () => boolean;
   /** Opens a connection; TLS 1.2 sessions are resumed, for a full handshake costs more than what is tried over it. */
-  open(): Promise<TLSSocket>;
+  open(protocol?: 'h2'): Promise<TLSSocket>;
   /** Bytes of memory that the process holds. */
   memory(): Promise<number>;
   admin(path: string): ReturnType<typeof ask>;
@@ -56,6 +56,9 @@ export async function startSubject(
     stdio: ['ignore', 'pipe', 'inherit'],
     env: {},
   });
+  // Whatever becomes of the attackers.
+  const kill = (): unknown => child.kill('SIGKILL');
+  process.once('exit', kill);
   const log = new RecordLog();
   const ports = new Promise<[port: number, adminPort: number]>((resolve, reject) => {
     child.once('exit', () => reject(new Error('the sidecar did not start')));
@@ -75,8 +78,9 @@ export async function startSubject(
     child,
     records: (peer, count) => log.take(`127.0.0.1:${peer}`, count),
     dead: () => child.exitCode !== null || child.signalCode !== null,
-    open: async () => {
-      const socket = connect({ ...options, secureContext, ...(session && { session }) });
+    open: async (protocol) => {
+      const ALPNProtocols = protocol === undefined ? [] : [protocol];
+      const socket = connect({ ...options, secureContext, ALPNProtocols, ...(session && { session }) });
       socket.on('session', (fresh: Buffer) => (session = fresh));
       socket.on('error', () => undefined);
       await once(socket, 'secureConnect');
@@ -91,8 +95,9 @@ export async function startSubject(
     admin: (path) => ask(adminPort, path),
     stop: async () => {
       if (child.exitCode !== null) return;
-      child.kill('SIGKILL');
+      kill();
       await once(child, 'exit');
+      process.off('exit', kill);
     },
   };
 }

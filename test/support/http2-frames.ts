@@ -68,7 +68,7 @@ export function request(path: string, more: readonly (readonly [string, string])
 /** A caller who writes its frames itself. */
 export interface FrameCaller {
   readonly socket: TLSSocket;
-  send(...frames: readonly Buffer[]): void;
+  readonly send: (...frames: readonly Buffer[]) => void;
   /** Resolves when the connection has ended. */
   ended(): Promise<unknown>;
   /** Resolves with the first frame, past or future, that the test accepts. */
@@ -79,10 +79,16 @@ export interface FrameCaller {
 export async function openFrames(sidecar: Reachable): Promise<FrameCaller> {
   const socket = connect({ ...tlsOptions(sidecar), ALPNProtocols: ['h2'] });
   await once(socket, 'secureConnect');
+  return framesOver(socket);
+}
+
+/** The same over a connection that is there already. */
+export function framesOver(socket: TLSSocket): FrameCaller {
   let bytes: Buffer = EMPTY;
   socket.on('error', () => undefined);
   socket.on('data', (chunk: Buffer) => (bytes = Buffer.concat([bytes, chunk])));
-  const closed = once(socket, 'close');
+  // `once` would reject when a write comes too late, whether anybody waits or not.
+  const closed = new Promise<unknown>((resolve) => socket.once('close', resolve));
   socket.write(Buffer.concat([Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'), frame('settings', 0, 0)]));
   return {
     socket,

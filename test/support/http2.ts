@@ -1,6 +1,6 @@
 import { once } from 'node:events';
 import { connect, type ClientHttp2Session, type ClientHttp2Stream, type OutgoingHttpHeaders } from 'node:http2';
-import { connect as connectTls, type ConnectionOptions } from 'node:tls';
+import { connect as connectTls, type ConnectionOptions, type TLSSocket } from 'node:tls';
 import { tlsOptions, type Identity, type Reachable } from './caller.js';
 
 export interface Http2Answer {
@@ -25,9 +25,17 @@ export async function openHttp2(
 ): Promise<ClientHttp2Session> {
   const socket = connectTls({ ...tlsOptions(sidecar, options.as), ALPNProtocols: ['h2'], ...options.tls });
   await once(socket, 'secureConnect');
-  const session = connect(`https://localhost:${sidecar.port}`, {
+  return http2Over(socket, options.settings);
+}
+
+/** HTTP/2 over a connection that is there already. */
+export function http2Over(
+  socket: TLSSocket,
+  settings?: Parameters<ClientHttp2Session['settings']>[0],
+): ClientHttp2Session {
+  const session = connect('https://localhost', {
     createConnection: () => socket,
-    ...(options.settings === undefined ? {} : { settings: options.settings }),
+    ...(settings === undefined ? {} : { settings }),
   });
   session.on('error', () => undefined);
   return session;

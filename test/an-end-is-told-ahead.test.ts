@@ -15,7 +15,7 @@ afterEach(async () => {
 });
 
 describe('an end is told once a threshold', () => {
-  const item: Expiring = { what: 'CA', name: 'CN=Root', file: '/ca.pem', at: NOW + 40 * DAY };
+  const item: Expiring = { what: 'CA', name: 'CN=Root', file: '/ca.pem', at: NOW + 40 * DAY, lifetime: 400 * DAY };
   const daysOf = (watch: ExpiryWatch, day: number, items: readonly Expiring[] = [item]): number[] =>
     watch.news(items, NOW + day * DAY).map(({ days }) => days);
 
@@ -77,18 +77,20 @@ describe('of client certificates', () => {
 });
 
 describe('a running sidecar', () => {
+  const soon = { subject: CA_SUBJECT, notBefore: Date.now() - 9 * DAY, notAfter: Date.now() + DAY };
+
   /** With ends in 5 days (server), 20 days (CA) and 12 hours (list). */
   async function start(): Promise<Sidecar> {
     const now = Date.now();
     const ca = createAuthority({ subject: CA_SUBJECT, notBefore: now - 300 * DAY, notAfter: now + 20 * DAY });
-    const server = issueServer(ca, { notAfter: now + 5 * DAY });
+    const server = issueServer(ca, { notBefore: now - 85 * DAY, notAfter: now + 5 * DAY });
     const client = issueClient(ca, { notBefore: now - 100 * DAY, notAfter: now + 3 * DAY });
     const application = await startApplication();
     closing.push(() => application.stop());
     const sidecar = await startSidecar({
       pki: { ...makePki(), ca, server, client },
       upstream: application.url,
-      files: { 'clientCert.crl': ca.crl({ nextUpdate: now + DAY / 2 }) },
+      files: { 'clientCert.crl': ca.crl({ thisUpdate: now - 6 * DAY, nextUpdate: now + DAY / 2 }) },
       settings: { 'reload.interval': '1h' },
     });
     closing.push(() => sidecar.stop());
@@ -109,7 +111,7 @@ describe('a running sidecar', () => {
     expect(warnings(sidecar)).toEqual(atStart);
     await call(sidecar);
     // A look comes each hour, and with each reload that changes something.
-    writeFileSync(sidecar.paths.ca, sidecar.pki.ca.certPem + createAuthority({ subject: CA_SUBJECT }).certPem);
+    writeFileSync(sidecar.paths.ca, sidecar.pki.ca.certPem + createAuthority(soon).certPem);
     await sidecar.admin('/reload', 'POST');
     const later = [
       ['warn', 'CA expires within a day', name],

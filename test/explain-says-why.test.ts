@@ -161,6 +161,7 @@ describe('what cannot be explained', () => {
     [['--client', 'a', '--client=b'], 64, /--client is given twice/],
     [['--client', 'a', '--key', 'b'], 64, /--key is of use with --url alone/],
     [['--client', 'a', '--ca', 'b'], 64, /--ca is of use with --url alone/],
+    [['--client', 'a', '--proxy-header'], 64, /--proxy-header is of use with --url alone/],
     [['--client', 'a', '--path', 'x'], 64, /--path must begin with/],
     [['--client', 'a', '--method', 'post'], 64, /--method must be/],
     [['--client', 'a', '--cleint', 'b'], 64, /unknown flag "--cleint"/],
@@ -294,6 +295,28 @@ describe('by a handshake', () => {
     expect(JSON.parse((await run('--url', await listening(curt), '--json')).text)).toMatchObject({
       ...{ step: 'tls', reason: 'connection_closed' },
     });
+  });
+
+  it('a sidecar behind a balancer that speaks the PROXY protocol, asked as one of its addresses or not', async () => {
+    const settings = { 'listen.proxyProtocol': 'true', 'listen.proxyProtocolFrom': '127.0.0.0/8' };
+    const proxied = await startSidecar({ pki, upstream: application.url, settings });
+    const ask = async (to: Sidecar, ...more: string[]) => {
+      const { text } = await run('--url', `https://localhost:${to.port}`, ...as(pki.client), '--json', ...more);
+      return JSON.parse(text) as unknown;
+    };
+    try {
+      const { text } = await run('--url', `https://localhost:${proxied.port}`, ...as(pki.client), '--proxy-header');
+      expect(text).toMatch(/^ADMITTED {2}answered with status 200$/m);
+      expect(proxied.requests().at(-1)?.['peer']).toMatch(/^127\.0\.0\.1:/);
+      expect(await ask(proxied)).toMatchObject({
+        step: 'tls',
+        reason: 'connection_closed',
+        detail: expect.stringMatching(/--proxy-header is needed$/) as string,
+      });
+      expect(await ask(sidecar, '--proxy-header')).toMatchObject({ admitted: false, step: 'tls' });
+    } finally {
+      await proxied.stop();
+    }
   });
 
   it('the server certificate: of an unknown CA, or for other names', async () => {

@@ -172,7 +172,7 @@ it('each of them shows in status and metrics', async () => {
 });
 
 it('one that ends soon is warned of', async () => {
-  const soon = issueServer(ca, { keys, san: [{ dns: 'soon.test' }], notAfter: Date.now() + 5 * 86_400_000 });
+  const soon = issueServer(ca, { keys, san: [{ dns: 'soon.test' }], notAfter: Date.now() + 36 * 3_600_000 });
   const sidecar = await start([write('soon', soon)]);
   await sidecar.logged(({ msg, file }) => /server certificate expires within/.test(msg) && file === at('soon.pem'));
 });

@@ -210,7 +210,7 @@ describe.skipIf(CHROMIUM === null)('in a browser (skipped where no Chromium is i
     expect(rows.map((row) => row.split('\t').map((text) => text.trim()))).toEqual([
       ['/healthz', 'exact', 'off: everybody', 'return 200'],
       ['b.example/im/*', 'prefix', 'optional, 2 allow rules', 'http://127.0.0.1:9000'],
-      ['', 'all others', 'required, every certificate under the CA', 'x'],
+      ['everything else', '', 'required, every certificate under the CA', 'x'],
     ]);
     await page.context().close();
   });

@@ -187,16 +187,16 @@ function asked({ verify, allowRules }) {
 }
 
 function routeRow(name, kind, terms, url) {
-  return [cell(value(name)), short(kind), roomy(asked(terms)), roomy(value(url))];
+  return [cell(name), short(kind), roomy(asked(terms)), roomy(value(url))];
 }
 
 // Names end in a star where a path only has to begin so.
 function routes({ routes, clientCert, upstream }) {
   if (routes.length === 0) return [];
   const rows = routes.map((route) => {
-    return routeRow(route.name, route.name.endsWith('*') ? 'prefix' : 'exact', route, route.upstream);
+    return routeRow(value(route.name), route.name.endsWith('*') ? 'prefix' : 'exact', route, route.upstream);
   });
-  return [...rows, routeRow('', 'all others', clientCert, upstream.url)];
+  return [...rows, routeRow('everything else', '', clientCert, upstream.url)];
 }
 
 const RESULTS = { applied: 'good', refused: 'bad', unchanged: 'quiet' };

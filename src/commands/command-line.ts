@@ -46,6 +46,7 @@ real request, and says which step failed. Exit code 0: admitted, 1: refused.
   --host NAME              its Host, where routes go by it; default: the first of listen.serverNames
   --key FILE               private key of the caller
   --ca FILE                whom to trust with the server certificate; default: the public roots
+  --proxy-header           begin as a balancer that speaks the PROXY protocol; its address has to be in listen.proxyProtocolFrom
   --json                   the answer as JSON
 ${SETTINGS_HELP}`,
   },

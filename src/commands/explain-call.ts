@@ -22,6 +22,8 @@ export interface Question {
   readonly key: string | null;
   /** Whom to trust with the server certificate; null means the public roots. */
   readonly ca: readonly X509Certificate[] | null;
+  /** Whether to begin as a load balancer does that speaks the PROXY protocol. */
+  readonly proxyHeader: boolean;
 }
 
 /** The steps of a call in order. */
@@ -79,10 +81,17 @@ async function resolveName(host: string): Promise<void> {
   }
 }
 
-async function reach({ host, port }: Question): Promise<Socket> {
+/**
+ * The PROXY protocol, version 2, command LOCAL (proxy-protocol.txt §2.2): the sender calls for itself, so that no address has
+ * to be made up.
+ */
+const CALLING_FOR_MYSELF = Buffer.from('\r\n\r\n\0\r\nQUIT\n\x20\0\0\0', 'latin1');
+
+async function reach({ host, port, proxyHeader }: Question): Promise<Socket> {
   const socket = connectTcp({ host, port });
   try {
     await once(socket, 'connect', { signal: AbortSignal.timeout(PATIENCE_MS) });
+    if (proxyHeader) socket.write(CALLING_FOR_MYSELF);
     return socket;
   } catch (error) {
     socket.destroy();
@@ -90,7 +99,7 @@ async function reach({ host, port }: Question): Promise<Socket> {
   }
 }
 
-async function shakeHands(raw: Socket, { host, chain, key, ca }: Question): Promise<TLSSocket> {
+async function shakeHands(raw: Socket, { host, chain, key, ca, proxyHeader }: Question): Promise<TLSSocket> {
   const pem = chain.map((certificate) => certificate.toString()).join('');
   try {
     const socket = connectTls({
@@ -107,8 +116,15 @@ async function shakeHands(raw: Socket, { host, chain, key, ca }: Question): Prom
   } catch (error) {
     raw.destroy();
     const { reason, detail } = tlsFailure(error as Error);
-    throw new StepFailed('tls', reason, detail);
+    throw new StepFailed('tls', reason, reason === 'connection_closed' ? `${detail}; ${hintFor(proxyHeader)}` : detail);
   }
+}
+
+/** A sidecar that expects a balancer says nothing to anybody else. */
+function hintFor(proxyHeader: boolean): string {
+  return proxyHeader
+    ? 'does it take the PROXY protocol, and from this address (listen.proxyProtocolFrom)?'
+    : 'behind a balancer that speaks the PROXY protocol, --proxy-header is needed';
 }
 
 /** At level 2 OpenSSL would not even present a weak certificate, and the sidecar is to say what it thinks of it. */

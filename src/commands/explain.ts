@@ -26,9 +26,11 @@ type Values = Readonly<Partial<Record<Name, string>>>;
  * @throws UsageError, ConfigError
  */
 export async function explain({ argv, terminal, env }: Invocation): Promise<number> {
-  const { values, switches, rest } = takeOptions(argv, NAMES, ['json']);
+  const { values, switches, rest } = takeOptions(argv, NAMES, ['json', 'proxy-header']);
+  const proxyHeader = switches.has('proxy-header');
+  if (proxyHeader && values.url === undefined) throw new UsageError('--proxy-header is of use with --url alone');
   const { admitted, json, text } =
-    values.url === undefined ? await offline(values, rest, env) : await online(values.url, values, rest);
+    values.url === undefined ? await offline(values, rest, env) : await online({ ...values, proxyHeader }, rest);
   const lines = switches.has('json') ? printableJson(json) : text.map(printable);
   lines.forEach((line) => terminal.out(line));
   return admitted ? EXIT.ok : EXIT.failed;
@@ -65,7 +67,7 @@ function credentialsOf({ config, sources }: LoadedConfig): Credentials {
   }
 }
 
-async function online(url: string, values: Values, rest: readonly string[]): Promise<Explanation> {
+async function online(values: Values & Pick<Question, 'proxyHeader'>, rest: readonly string[]): Promise<Explanation> {
   const [stray] = rest;
   if (stray !== undefined) {
     throw new UsageError(`${JSON.stringify(stray)}: with --url the settings are those of the running sidecar`);
@@ -75,7 +77,8 @@ async function online(url: string, values: Values, rest: readonly string[]): Pro
     throw new UsageError('--url needs --client and --key, or neither to call without a certificate');
   }
   const question = {
-    ...originOf(url),
+    ...originOf(values.url ?? ''),
+    proxyHeader: values.proxyHeader,
     request: requestOf(values) ?? { method: 'GET', target: '/' },
     ...proofOf(values),
   };

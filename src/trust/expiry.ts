@@ -1,3 +1,4 @@
+import type { X509Certificate } from 'node:crypto';
 import type { SeenCaller } from '../observe/callers.js';
 import type { Credentials } from './credentials.js';
 
@@ -11,35 +12,42 @@ export interface Expiring {
   /** Milliseconds since the epoch. */
   readonly at: number;
   /** Milliseconds from beginning to end; thresholds further ahead than half of it say nothing. */
-  readonly lifetime?: number;
+  readonly lifetime: number;
 }
 
-/** Days ahead of which is warned. The last one is for the person who did not read the others. */
+/**
+ * Days ahead of which is warned. The last one is for the person who did not read the others. A list that is made each day, or
+ * a certificate that a machine renews each hour, must not bring a warning each time: so the lifetime is part of it.
+ */
 const THRESHOLDS = [1, 7, 30] as const;
 const DAY = 86_400_000;
 
 /** Everything of a set of credentials that has an end. */
 export function expiring({ servers, cas, crls }: Credentials): Expiring[] {
   return [
-    ...servers.map(({ file, serverSubject, serverCertificate }) => {
-      return {
-        what: 'server certificate' as const,
-        name: serverSubject,
-        file,
-        at: Date.parse(serverCertificate.validTo),
-      };
+    ...servers.map(({ file, serverSubject: name, serverCertificate }) => {
+      return { what: 'server certificate' as const, name, file, ...endOf(serverCertificate) };
     }),
-    ...cas.map(({ subject, file, notAfter }) => ({ what: 'CA' as const, name: subject, file, at: notAfter })),
-    ...crls.flatMap(({ issuer, file, nextUpdate }) => {
-      return nextUpdate === null ? [] : [{ what: 'CRL' as const, name: issuer, file, at: nextUpdate }];
+    ...cas.map(({ subject, file, certificate }) => ({
+      what: 'CA' as const,
+      name: subject,
+      file,
+      ...endOf(certificate),
+    })),
+    ...crls.flatMap(({ issuer, file, thisUpdate, nextUpdate: at }) => {
+      return at === null ? [] : [{ what: 'CRL' as const, name: issuer, file, at, lifetime: at - thisUpdate }];
     }),
   ];
 }
 
+function endOf({ validFrom, validTo }: X509Certificate): Pick<Expiring, 'at' | 'lifetime'> {
+  const at = Date.parse(validTo);
+  return { at, lifetime: at - Date.parse(validFrom) };
+}
+
 /**
  * The same of callers. Only of verified ones, for anybody can present what is about to expire; and only of those heard of within
- * a day, since a certificate that was renewed is allowed to end. Some are renewed each hour by machines, so their lifetime is
- * part of it.
+ * a day, since a certificate that was renewed is allowed to end.
  */
 export function expiringCallers(callers: readonly SeenCaller[], now: number): Expiring[] {
   return callers
@@ -71,7 +79,7 @@ export class ExpiryWatch {
 }
 
 /** The closest threshold that has been passed, 0 for the end itself, null for none. */
-function thresholdOf(remaining: number, lifetime = Infinity): number | null {
+function thresholdOf(remaining: number, lifetime: number): number | null {
   if (remaining <= 0) return 0;
   return THRESHOLDS.find((days) => remaining <= days * DAY && days * DAY <= lifetime / 2) ?? null;
 }

@@ -100,11 +100,13 @@ const facts: Shape<Facts> = record({
   ),
 });
 
-const expiring: Shape<Expiring> = (value) => {
-  const what = oneOf('server certificate', 'CA', 'CRL', 'client certificate');
-  const { lifetime = null, ...item } = having({ what, name: text, file: orNull(text), at: moment })(value) as Expiring;
-  return lifetime === null ? item : { ...item, lifetime: number(lifetime) };
-};
+const expiring: Shape<Expiring> = record({
+  what: oneOf('server certificate', 'CA', 'CRL', 'client certificate'),
+  name: text,
+  file: orNull(text),
+  at: moment,
+  lifetime: number,
+});
 
 /**
  * What the primary asks its workers, in the order of a worker's life, and the shape of the answer. A worker speaks with

@@ -5,7 +5,7 @@
  * Driven over the IPC channel, one order at a time, each answered with one message:
  *   { do: 'open', protocol, port, files, connections, streams, mix }   every connection has had one answer
  *   { do: 'run', seconds, rate }       closed loop, or with a rate open loop: see run-load.mjs
- *   { do: 'handshakes', port, files, seconds, concurrency, resumed }   a connection for each request
+ *   { do: 'handshakes', port, files, seconds, concurrency, resumed, asks }   a connection for each request, or for none
  *   { do: 'hold', port, files, connections }                           connections that are quiet after one answer
  *   { do: 'close' }
  */

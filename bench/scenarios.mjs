@@ -14,6 +14,19 @@ const bodies = (size, way, connections) => [
     load: callbacks({ connections, mix: { [`${size}-${way}`]: 1 } }),
   },
 ];
+/** Connections that ask nothing: what is left is the handshake, with what belongs to opening and closing. */
+const handshakesAlone = (keys, key) =>
+  [false, true].map((resumed) => [
+    `tls-${keys}${resumed ? '-resumed' : ''}`,
+    {
+      title: `A connection without a request, ${resumed ? 'resumed session' : 'whole handshake'}, ${key} server key`,
+      kind: 'handshakes',
+      unit: 'connection',
+      peers: ['sidecar', 'nginx'],
+      keys,
+      load: { concurrency: 8, resumed, asks: false },
+    },
+  ]);
 
 /**
  * What is measured, by name. `kind` says how (measure.mjs): rounds of requests, rounds of handshakes, idle connections, a
@@ -67,6 +80,7 @@ export const SCENARIOS = {
     keys: 'rsa',
     load: { concurrency: 8, resumed: true },
   },
+  ...Object.fromEntries([...handshakesAlone('rsa', 'RSA-2048'), ...handshakesAlone('p256', 'ECDSA P-256')]),
   ...Object.fromEntries([
     bodies('1k', 'down', 50),
     bodies('1k', 'up', 50),

@@ -25,6 +25,15 @@ function figureTarget(target, scenario, field, limit, show) {
   return { target, limit, show, measure: (scenarios) => figure(scenarios, scenario, field) };
 }
 
+/** What resuming a session leaves of a handshake, without any request. */
+function resumedTarget(target, keys) {
+  const measure = (scenarios) => {
+    const [whole, resumed] = [`tls-${keys}`, `tls-${keys}-resumed`].map((name) => figure(scenarios, name, 'cpu'));
+    return whole === null || resumed === null ? null : resumed / whole;
+  };
+  return { target, limit: 0.5, show: times('a whole one'), measure };
+}
+
 /** What this project wants to be. Every limit is an upper one but that of the workers. */
 const TARGETS = [
   ratioTarget('callbacks: CPU', 'callbacks', 'nginx', 1.45),
@@ -34,6 +43,8 @@ const TARGETS = [
   ratioTarget('whole handshake, RSA-2048: CPU', 'handshake-rsa', 'nginx', 1.2),
   ratioTarget('whole handshake, P-256: CPU', 'handshake-p256', 'nginx', 1.2),
   ratioTarget('resumed handshake: CPU', 'handshake-resumed', 'nginx', 1.15),
+  resumedTarget('resumed handshake alone, RSA-2048: CPU', 'rsa'),
+  resumedTarget('resumed handshake alone, P-256: CPU', 'p256'),
   ratioTarget('16 MiB to callers: CPU', 'bodies-16m-down', 'nginx', 1),
   ratioTarget('16 MiB from callers: CPU', 'bodies-16m-up', 'nginx', 1),
   figureTarget('memory of a quiet connection', 'idle', 'perConnection', 64, unit('KiB', 1)),

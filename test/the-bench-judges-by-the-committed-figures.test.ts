@@ -70,6 +70,21 @@ describe('the table of targets', () => {
     expect(of('caddy')).toMatchObject({ measured: 'not measured', verdict: '' });
   });
 
+  it('compares a resumed handshake with a whole one of the same run', () => {
+    const verdicts = judge({
+      'tls-rsa': scenario({ sidecar: 1000, nginx: 700 }),
+      'tls-rsa-resumed': scenario({ sidecar: 450, nginx: 300 }),
+      'tls-p256': scenario({ sidecar: 800, nginx: 600 }),
+    });
+    const of = (key: string) => verdicts.find((row) => row.target === `resumed handshake alone, ${key}: CPU`);
+    expect(of('RSA-2048')).toMatchObject({
+      limit: '≤ 0.50 × a whole one',
+      measured: '0.45 × a whole one',
+      verdict: 'met',
+    });
+    expect(of('P-256')).toMatchObject({ measured: 'not measured', verdict: '' });
+  });
+
   it('takes the capacity of two workers for a lower limit', () => {
     const rows = [
       { name: '1 worker', figures: { capacity: 10_000 } },

@@ -3,6 +3,7 @@ import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { check } from '../src/commands/check.js';
+import { checkFiles } from '../src/commands/check-files.js';
 import { mountFate } from '../src/trust/mounts.js';
 import { element, objectIdentifier, sequence } from '../src/pki/der.js';
 import { startApplication, type Application } from './support/application.js';
@@ -18,6 +19,7 @@ import {
   writePki,
   type RawExtension,
 } from './support/pki.js';
+import { configured } from './support/settings.js';
 
 const pki = makePki();
 const keys = generateKeys();
@@ -142,6 +144,16 @@ describe('a file', () => {
   ])('%s', (_about, mountinfo, fate) => {
     const path = writePem(dir, 'tls.crt', pki.server.certPem);
     expect(mountFate(path, () => mountinfo.replaceAll('@', dir))).toBe(fate);
+  });
+
+  it('that will never change is warned about, and one that only changes in place is noted', () => {
+    const mounts = [line('/..2026_01_31_12_00_00.1/ca.crt', files.ca), line('/srv/me/server.pem', files.cert)];
+    const config = configured({ 'tls.cert': files.cert, 'tls.key': files.key, 'clientCert.ca': files.ca });
+    const found = checkFiles(config, () => [slash, ...mounts].join(''));
+    expect(found.map(({ grade, about, text }) => [grade, about, text.slice(text.indexOf(' '))])).toEqual([
+      ['note', 'tls.cert', ' is a mount of its own: another file put in its place is not seen; mount the directory'],
+      ['warning', 'clientCert.ca', ' is mounted with subPath: it NEVER CHANGES in here; mount the directory instead'],
+    ]);
   });
 
   it('behind links is looked for where it is, in names with spaces, too', () => {

@@ -1,13 +1,16 @@
 import type { Config } from '../config/config.js';
 import { isReadableByOthers, isWritableByAll } from '../trust/files.js';
-import { mountFate } from '../trust/mounts.js';
+import { mountFate, type MountFate } from '../trust/mounts.js';
 import { note, warning } from './findings.js';
 import type { Finding } from './findings.js';
 
 type Named = readonly [about: string, path: string];
 
-/** Findings about the files themselves: who can read and write them, and whether a change of them can be seen. */
-export function checkFiles(config: Config): Finding[] {
+/**
+ * Findings about the files themselves: who can read and write them, and whether a change of them can be seen.
+ * @param mountinfo how the mounts are read, as for `mountFate`
+ */
+export function checkFiles(config: Config, mountinfo?: () => string): Finding[] {
   const secrets = secretsOf(config);
   const all = [...secrets, ...othersOf(config)];
   return [
@@ -17,7 +20,7 @@ export function checkFiles(config: Config): Finding[] {
     ...all
       .filter(([, path]) => isWritableByAll(path))
       .map(([about, path]) => warning(about, `${path} can be changed by everybody, who so decides whom to trust`)),
-    ...all.flatMap(([about, path]) => mountFindings(about, path)),
+    ...all.flatMap(([about, path]) => mountFindings(about, path, mountFate(path, mountinfo))),
   ];
 }
 
@@ -44,8 +47,8 @@ function named(...all: readonly (readonly [about: string, path: string | null])[
   return all.flatMap(([about, path]): Named[] => (path === null ? [] : [[about, path]]));
 }
 
-function mountFindings(about: string, path: string): Finding[] {
-  switch (mountFate(path)) {
+function mountFindings(about: string, path: string, fate: MountFate | null): Finding[] {
+  switch (fate) {
     case 'frozen':
       return [warning(about, `${path} is mounted with subPath: it NEVER CHANGES in here; mount the directory instead`)];
     case 'in-place-only':

@@ -157,7 +157,7 @@ export class AnswerParser {
 
   /** @returns the text up to the empty line, or null when that has not come yet */
   private takeSection(chunk: Buffer, at: number): string | null {
-    const end = this.text === '' ? chunk.indexOf('\r\n\r\n', at) : -1;
+    const end = this.text === '' ? chunk.indexOf(END_OF_SECTION, at) : -1;
     if (end !== -1) {
       if (end - at > MAX_SECTION) throw broken('an answer with a head without end');
       this.next = end + 4;
@@ -229,6 +229,9 @@ export class AnswerParser {
 }
 
 const LF = 0x0a;
+
+/** As bytes: to look for a text, Node makes bytes of it each time. */
+const END_OF_SECTION = Buffer.from('\r\n\r\n');
 
 /** The beginning of a status line, whole or in part. */
 const BEGINNING = /^(?:HTTP\/1\.|(?:H|HT|HTT|HTTP|HTTP\/|HTTP\/1)$)/;

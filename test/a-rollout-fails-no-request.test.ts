@@ -1,7 +1,10 @@
+import { X509Certificate } from 'node:crypto';
 import type { ServerResponse } from 'node:http';
 import { afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { startApplication, type Application } from './support/application.js';
-import { makePki, type Pki } from './support/pki.js';
+import { openRaw } from './support/caller.js';
+import { credentialsOf, mountSecret, namesIn } from './support/mounted-secret.js';
+import { issueServer, makePki, type Pki } from './support/pki.js';
 import { endPrograms, startRun, type RunningProgram } from './support/program.js';
 import { startBalancer, startLoad, undisturbed, type Attempt, type Balancer, type Load } from './support/service.js';
 
@@ -128,6 +131,34 @@ describe('a rollout of two replicas fails no request', { timeout: 30_000 }, () =
     await gone.application.stop();
     await undisturbed(300);
     expect(failed(await settled(load))).toEqual([]);
+  });
+});
+
+describe('certificates that change', { timeout: 30_000 }, () => {
+  it('under two replicas at different times fail no request, and are shown by both', async () => {
+    const mounts = [mountSecret(credentialsOf(pki)), mountSecret(credentialsOf(pki))];
+    for (const mount of mounts) closing.push(() => mount.remove());
+    const balancer = await startBalancer();
+    closing.push(() => balancer.stop());
+    const pods: Pod[] = [];
+    for (const mount of mounts) pods.push(await startPod({ ...namesIn(mount), 'reload.interval': '100ms' }));
+    for (const pod of pods) await join(balancer, pod);
+    const load = startLoad({ pki, port: balancer.port });
+    closing.push(() => load.finish());
+    await undisturbed(500);
+    const server = issueServer(pki.ca);
+    for (const [index, { sidecar }] of pods.entries()) {
+      mounts[index]?.swap(credentialsOf({ ca: pki.ca, server }));
+      await sidecar.said(/"msg":"reloaded"/);
+      await undisturbed(300);
+    }
+    expect(failed(await settled(load))).toEqual([]);
+    const { serialNumber } = new X509Certificate(server.certPem);
+    for (const { sidecar } of pods) {
+      const caller = await openRaw(sidecar);
+      expect(caller.socket.getPeerX509Certificate()?.serialNumber).toBe(serialNumber);
+      caller.socket.destroy();
+    }
   });
 });
 

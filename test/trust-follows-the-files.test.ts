@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { Agent } from 'node:https';
 import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
@@ -8,15 +8,8 @@ import type { TLSSocket } from 'node:tls';
 import { afterEach, describe, expect, it } from 'vitest';
 import { startApplication, type Application } from './support/application.js';
 import { call, openRaw, type Answer, type CallOptions } from './support/caller.js';
-import {
-  createAuthority,
-  issueClient,
-  issueServer,
-  makePki,
-  temporaryDirectory,
-  writePem,
-  type Pki,
-} from './support/pki.js';
+import { credentialsOf, mountSecret, namesIn, type MountedSecret } from './support/mounted-secret.js';
+import { createAuthority, issueClient, issueServer, makePki, writePem, type Pki } from './support/pki.js';
 import { startSidecar, type Sidecar, type SidecarOptions } from './support/sidecar.js';
 import { visit } from './support/visit.js';
 
@@ -95,24 +88,17 @@ describe('the server certificate follows its files', () => {
 describe('Kubernetes’ atomic writer', () => {
   it('is noticed by the swap of its link', async () => {
     const pki = makePki();
-    const mount = mountOf(secretOf(pki, pki.server));
-    const sidecar = await start({
-      pki,
-      settings: {
-        'tls.cert': mount.at('tls.crt'),
-        'tls.key': mount.at('tls.key'),
-        'clientCert.ca': mount.at('ca.crt'),
-      },
-    });
+    const mount = mountOf(credentialsOf(pki));
+    const sidecar = await start({ pki, settings: namesIn(mount) });
     const before = await shownSerial(sidecar);
-    mount.swap(secretOf(pki, issueServer(pki.ca)));
+    mount.swap(credentialsOf({ ca: pki.ca, server: issueServer(pki.ca) }));
     await reloaded(sidecar);
     expect(await shownSerial(sidecar)).not.toBe(before);
   });
 
   it.each([
-    ['a file', (mount: Mount) => mount.at('list.pem')],
-    ['a directory', (mount: Mount) => mount.path],
+    ['a file', (mount: MountedSecret) => mount.at('list.pem')],
+    ['a directory', (mount: MountedSecret) => mount.path],
   ])('brings revocation lists, named as %s', async (_what, named) => {
     const pki = makePki();
     const mount = mountOf({ 'list.pem': pki.ca.crl() });
@@ -141,42 +127,15 @@ describe('Kubernetes’ atomic writer', () => {
     expect(await visit(sidecar, { version, session })).toMatchObject({ status: 200, reused: false });
   });
 
-  type Files = Readonly<Record<string, string | Buffer>>;
-  interface Mount {
-    readonly path: string;
-    at(name: string): string;
-    /** Puts these files in place of the old ones, all at once. */
-    swap(files: Files): void;
-  }
-
-  const secretOf = ({ ca }: Pki, server: Pki['server']): Files => {
-    return { 'tls.crt': server.certPem, 'tls.key': server.keyPem, 'ca.crt': ca.certPem };
-  };
-
   const mounts: { remove(): void }[] = [];
   afterEach(() => {
     for (const mount of mounts.splice(0)) mount.remove();
   });
 
-  /** A mounted Secret: names link to `..data/name`, `..data` links to a directory with a time in its name. */
-  function mountOf(files: Files): Mount {
-    const directory = temporaryDirectory();
-    mounts.push(directory);
-    const { path } = directory;
-    const at = (name: string): string => join(path, name);
-    let generation = 0;
-    const swap = (next: Files): void => {
-      const old = at(`..${generation}`);
-      generation += 1;
-      mkdirSync(at(`..${generation}`));
-      for (const [name, content] of Object.entries(next)) writeFileSync(join(at(`..${generation}`), name), content);
-      symlinkSync(`..${generation}`, at('..data_tmp'));
-      renameSync(at('..data_tmp'), at('..data'));
-      rmSync(old, { recursive: true, force: true });
-    };
-    swap(files);
-    for (const name of Object.keys(files)) symlinkSync(join('..data', name), at(name));
-    return { path, at, swap };
+  function mountOf(files: Parameters<typeof mountSecret>[0]): MountedSecret {
+    const mount = mountSecret(files);
+    mounts.push(mount);
+    return mount;
   }
 });
 

@@ -176,10 +176,9 @@ function permitFor(
 }
 
 function strictest(way: Way, others: readonly Way[]): BodyLimits {
+  if (others.length === 0) return way.bodyLimits;
   const limited = [way, ...others].map(({ bodyLimits }) => bodyLimits.maxBody).filter((maxBody) => maxBody > 0);
-  return others.length === 0
-    ? way.bodyLimits
-    : { ...way.bodyLimits, maxBody: limited.length === 0 ? 0 : Math.min(...limited) };
+  return { ...way.bodyLimits, maxBody: limited.length === 0 ? 0 : Math.min(...limited) };
 }
 
 interface Exchanging {

@@ -237,6 +237,13 @@ describe('routes are chosen', () => {
   });
 });
 
+it('/a* has /a itself, although /a/* is longer', () => {
+  const choose = compileRoutes(['/a/*', '/a*', '/*'].map((path) => ({ path, hosts: path === '/*' ? ['x'] : [] })));
+  expect(choose('localhost', '/a')).toEqual({ route: 2, held: [2] });
+  expect(choose('localhost', '/a/x')).toEqual({ route: 1, held: [1] });
+  expect(choose('localhost', '/ab')).toEqual({ route: 2, held: [2] });
+});
+
 describe('of hosts', () => {
   const choose = compileRoutes([
     { path: '/*', hosts: ['*.w.example'] },

@@ -193,7 +193,9 @@ class Place {
   find(path: string): Match | null {
     const exact = this.exact.get(path);
     if (exact !== undefined) return { routes: exact, length: Infinity };
-    const longest = this.prefixes.find(({ text }) => beginsWith(path, text));
+    const whole = this.prefixes.find(({ text }) => text === path);
+    // `/a*` says all of `/a`; `/a/*` has it as well, where nobody says more.
+    const longest = whole ?? this.prefixes.find(({ text }) => beginsWith(path, text));
     if (longest !== undefined) return { routes: longest.routes, length: longest.text.length };
     return this.everyPath === null ? null : { routes: [this.everyPath], length: 0 };
   }

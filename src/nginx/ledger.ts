@@ -68,9 +68,9 @@ export class Ledger {
 
   /** What a block holds shares its fate. */
   follow({ block, line }: Directive, outer: Directive): void {
-    const isLost = this.verdicts.get(outer)?.fate === 'not-carried';
+    const fate = this.verdicts.get(outer)?.fate ?? 'carried';
     for (const inner of block ?? []) {
-      this.note(inner, { fate: isLost ? 'not-carried' : 'carried', text: `see line ${line}`, isGuard: false });
+      this.note(inner, { fate: fate === 'changed' ? 'carried' : fate, text: `see line ${line}`, isGuard: false });
       this.follow(inner, outer);
     }
   }

@@ -89,7 +89,8 @@ interface Leaving {
 export function leave(server: Directive, { main, names, ledger, reason }: Leaving): void {
   if (names === null) {
     ledger.guardLost(server, `its names are now answered by the server of line ${main?.line}`);
-  } else if (turnsAway(server)) ledger.changed(server, 'other names get 421 (listen.serverNames)');
+  } else if (turnsAway(server))
+    ledger.changed(server, 'names that nobody serves get 421 (listen.serverNames), or 403 under a wildcard of another');
   else if (reason.isGuard) ledger.guardLost(server, reason.text);
   else ledger.lost(server, reason.text);
   forAll(server, (inner) => ledger.lost(inner, `its server (line ${server.line}) is not carried`));

@@ -177,11 +177,7 @@ export class Http2Exchange implements Exchange {
     const { body } = this.request;
     if (body instanceof Readable && stream !== null) body.unpipe(stream);
     if (stream === null) this.upstream.leave();
-    else if (!stream.closed) {
-      stream.close(NGHTTP2_CANCEL);
-      // One that waits in nghttp2 for its turn would keep its place until then.
-      stream.destroy();
-    }
+    else if (!stream.closed) stream.close(NGHTTP2_CANCEL);
   }
 
   private onClose(stream: ClientHttp2Stream): void {

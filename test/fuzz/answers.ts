@@ -4,7 +4,7 @@ import type { TLSSocket } from 'node:tls';
 import type { makePki } from '../support/pki.js';
 import { startRecorder, type Received, type Recorder } from '../support/recorder.js';
 import { headerValues, statusOf, WireReader, type WireMessage } from '../support/wire.js';
-import { startSubject, type AccessRecord, type Subject } from './subject.js';
+import { startSubject, TIME_OUT, type AccessRecord, type Subject } from './subject.js';
 
 /** What an application answers to one request. */
 export interface Answer {
@@ -288,7 +288,7 @@ class Line {
     const message = this.whole();
     // An answer that says close is followed by the end, and by nothing else.
     if (message !== null && headerValues(message, 'connection').join() === 'close') await this.end();
-    const problem = inTime ? this.reader.problem : 'no answer in the time for one';
+    const problem = inTime ? this.reader.problem : `${TIME_OUT}: no answer`;
     return { message, problem, closed: this.isClosed };
   }
 
@@ -303,7 +303,7 @@ class Line {
 
 /** The caller got a whole answer or a broken connection, and the log says which. */
 function compare(answer: Answer, { message, problem, closed }: Got, record: AccessRecord | undefined): string[] {
-  if (record === undefined) return ['no record'];
+  if (record === undefined) return [`${TIME_OUT}: no record`];
   const { status, outcome, bytesOut, code } = record;
   const said = `logged ${status} ${outcome} ${bytesOut}`;
   if (message === null) {

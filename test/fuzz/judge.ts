@@ -4,7 +4,7 @@ import type { Recorder } from '../support/recorder.js';
 import { headerValues, methodOf, statusOf, WireReader, type WireMessage } from '../support/wire.js';
 import type { Conversation } from './inputs.js';
 import { readStream, type Reading } from './reference.js';
-import type { AccessRecord, Subject } from './subject.js';
+import { TIME_OUT, type AccessRecord, type Subject } from './subject.js';
 
 /** How long an answer may be waited for before it counts as a hang. Milliseconds. */
 const PATIENCE = 20_000;
@@ -29,6 +29,7 @@ export async function judge(subject: Subject, recorder: Recorder, talk: Conversa
   const socket = await subject.open();
   const port = socket.localPort ?? 0;
   const told = await converse(subject, socket, { bytes, reading, cuts: talk.cuts, port });
+  if (told.problem?.startsWith(TIME_OUT) === true) return [told.problem];
   const wrong = told.problem === null ? [] : [told.problem];
   wrong.push(...compareAnswers(told));
   const forwarded = told.records.flatMap((record) => {
@@ -68,9 +69,13 @@ async function converse(
   reader.end();
   const answers = reader.messages.filter((message) => statusOf(message) >= 200);
   const records = await subject.records(port, answers.length);
-  const hang = inTime ? null : 'no end within the time for one';
+  const hang = inTime ? lateRecords(records, answers) : `${TIME_OUT}: no end of the conversation`;
   const left = reading.stop === 'partial';
   return { left, answers, records, problem: hang ?? (left || stoppedAtHead ? null : reader.problem) };
+}
+
+function lateRecords({ length: came }: readonly unknown[], { length: due }: readonly unknown[]): string | null {
+  return came < due ? `${TIME_OUT}: ${came} records of ${due} answers` : null;
 }
 
 async function sendInPieces(socket: TLSSocket, bytes: Buffer, cuts: readonly number[]): Promise<void> {

@@ -8,6 +8,7 @@ import { startAnswerFuzz } from './answers.js';
 import { attack } from './attack.js';
 import { race } from './races.js';
 import { startRequestFuzz } from './requests.js';
+import { TIME_OUT } from './subject.js';
 
 const FOUND = fileURLToPath(new URL('../fuzz/found/', import.meta.url));
 
@@ -60,9 +61,14 @@ async function fuzzFor(kind: string, seconds: number, firstSeed: number): Promis
   return true;
 }
 
-function save(kind: string, seed: number, { counterexample, errorInstance }: fc.RunDetails<[unknown]>): void {
+function save(kind: string, seed: number, details: fc.RunDetails<[unknown]>): void {
+  const { counterexample, errorInstance, interrupted } = details;
+  if (interrupted)
+    console.log(`${kind}, seed ${seed}: ${TIME_OUT} of all its runs, what failed may be larger than need be`);
+  // Stopped before anything had failed.
+  if (counterexample === null) return;
   mkdirSync(FOUND, { recursive: true });
-  const found = counterexample?.[0];
+  const [found] = counterexample;
   writeFileSync(`${FOUND}${kind}-${seed}.json`, `${JSON.stringify(found, null, 2)}\n`);
   console.log(`${kind}, seed ${seed}: ${String(errorInstance)}\n${JSON.stringify(found, null, 1)}`);
 }

@@ -23,7 +23,7 @@ export interface AccessRecord {
 /** The sidecar under attack: the built program in a process of its own, its log read as it comes. */
 export interface Subject extends Reachable {
   readonly child: ChildProcess;
-  /** Takes the records of one caller, by its local port, once there are `count`. */
+  /** Takes the records of one caller, by its local port, once there are `count`; fewer when they do not come in time. */
   records(port: number, count: number): Promise<AccessRecord[]>;
   /** Whether it has ended. */
   readonly dead: () => boolean;
@@ -34,6 +34,9 @@ export interface Subject extends Reachable {
   admin(path: string): ReturnType<typeof ask>;
   stop(): Promise<void>;
 }
+
+/** How a sentence begins that tells of a time-out: the sidecar hangs, or the machine had no time. Nothing else is known then. */
+export const TIME_OUT = 'time-out';
 
 const MAIN = fileURLToPath(new URL('../../dist/main.js', import.meta.url));
 const PATIENCE = 20_000;

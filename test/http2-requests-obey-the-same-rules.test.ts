@@ -4,8 +4,9 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { startApplication, valuesOf, type Application } from './support/application.js';
 import { call } from './support/caller.js';
 import { answerOf, begin2, call2, openHttp2 } from './support/http2.js';
+import { block, FLAGS, frame, openFrames, request, TYPES } from './support/http2-frames.js';
 import { recordOf } from './support/records.js';
-import { startSidecar, type Sidecar } from './support/sidecar.js';
+import { startSidecar, type LogLine, type Sidecar } from './support/sidecar.js';
 
 let application: Application;
 let sidecar: Sidecar;
@@ -237,6 +238,36 @@ describe('what is refused in HTTP/1.1 is refused in HTTP/2, by the same name', (
     expect((await call2(session)).status).toBe(200);
   });
 });
+
+it('a malformed request reaches nobody, and is told of', async () => {
+  const malformed = [
+    request('/malformed').slice(0, 3),
+    request('/malformed', [['X-Upper', 'a']]),
+    request('/malformed', [['connection', 'close']]),
+    request('/malformed', [[':path', '/second']]),
+    request('/malformed', [['content-length', '+1']]),
+  ];
+  const caller = await openFrames(sidecar);
+  const ask = (stream: number, fields: [string, string][]): void =>
+    caller.send(frame('headers', FLAGS.endStream | FLAGS.endHeaders, stream, block(fields)));
+  ask(1, request('/before-malformed'));
+  for (const [index, fields] of malformed.entries()) ask(3 + 2 * index, fields);
+  for (let index = 0; index < malformed.length; index += 1)
+    await caller.frame((type, stream) => type === TYPES.reset && stream === 3 + 2 * index);
+  ask(13, request('/behind-malformed'));
+  await recordOf(sidecar, '/behind-malformed');
+  expect(await sidecar.logged(isUnread)).toMatchObject({ subject: 'CN=im.qq.com,O=Tencent,C=CN' });
+  await expect.poll(unread, { timeout: 5_000 }).toBe(5);
+  // One that leaves at once is told of, too.
+  ask(15, malformed[0] ?? []);
+  await caller.frame((type, stream) => type === TYPES.reset && stream === 15);
+  caller.socket.destroy();
+  await expect.poll(unread, { timeout: 5_000 }).toBe(6);
+  expect(application.seen.map(({ url }) => url)).not.toContain('/malformed');
+});
+
+const isUnread = ({ msg }: LogLine): boolean => msg === 'streams of an HTTP/2 connection were reset unread';
+const unread = (): number => sidecar.log.filter(isUnread).reduce((sum, line) => sum + Number(line['streams']), 0);
 
 it('a caller that may not come in is told so in HTTP/2', async () => {
   const session = await openHttp2(sidecar, { as: null });

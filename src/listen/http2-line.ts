@@ -44,6 +44,8 @@ export class Http2Line implements ConnectionLine {
   private endedAt = 0;
   /** Bytes written when an answer was given up; null when none was since the last look. */
   private writtenAtReset: number | null = null;
+  /** Streams that never became requests. */
+  private unread = 0;
 
   constructor(
     private readonly entrance: Entrance,
@@ -55,6 +57,8 @@ export class Http2Line implements ConnectionLine {
   start(): void {
     const { socket, connection } = this.admitted;
     if (socket.destroyed) return;
+    // Before the session's own listener, which forgets the numbers.
+    socket.once('close', () => this.reportUnread());
     const session = performServerHandshake(socket, sessionOptions(this.entrance.parts.limits));
     this.session = session;
     session.on('error', (error: Error & { code?: string }) => this.onError(error));
@@ -121,10 +125,27 @@ export class Http2Line implements ConnectionLine {
   }
 
   private report(detail: string): void {
+    this.warn('an HTTP/2 connection was ended', { detail });
+  }
+
+  private warn(message: string, fields: Readonly<Record<string, unknown>>): void {
     const { remoteAddress, remotePort, identity } = this.admitted.connection;
     const subject = identity.certificate?.subject ?? null;
-    const peer = `${remoteAddress}:${remotePort}`;
-    this.entrance.parts.observer.warn('an HTTP/2 connection was ended', { detail, peer, subject });
+    this.entrance.parts.observer.warn(message, { ...fields, peer: `${remoteAddress}:${remotePort}`, subject });
+  }
+
+  /**
+   * What is malformed by RFC 9113 §8.1.1 Node's parser resets without a word. Streams are numbered in order (§5.1.1), so the last number
+   * says how many began; a caller that skips numbers, which it may, is told of as well. Not asked between two streams of one packet, nor after GOAWAY, behind which streams are refused.
+   */
+  private reportUnread(): void {
+    const { session } = this;
+    if (session === null || session.closed || session.destroyed) return;
+    const begun = ((session.state.lastProcStreamID ?? 0) + 1) >> 1;
+    const streams = begun - this.tenure.requests - this.unread;
+    if (streams <= 0) return;
+    this.unread += streams;
+    this.warn('streams of an HTTP/2 connection were reset unread', { streams });
   }
 
   /** Ends the connection and all that is under way on it. Without an error of its own Node would say NO_ERROR, whatever the code. */
@@ -152,6 +173,7 @@ export class Http2Line implements ConnectionLine {
 
   checkProgress(now: number): void {
     const { bodyIdleTimeout } = this.entrance.parts.limits;
+    this.reportUnread();
     this.endIfFull();
     for (const answer of [...this.answers]) {
       if (isPast(answer.stalled(now), now, bodyIdleTimeout)) this.giveUp(answer);

@@ -202,6 +202,8 @@ export class Relay implements AnswerSink {
 
   fail(error: ProxyError): void {
     if (this.broken) return;
+    // Of a 205 nothing was missing but the body that it cannot have.
+    if (this.status === 205 && (this.pending !== null || this.response.headersSent)) return this.end([]);
     if (this.pending === null) return this.refuse(error.code, error.message);
     this.flush();
     if (!this.broken) this.refuse(error.code, error.message);

@@ -232,6 +232,19 @@ it('an answer without a body is whole with its head, however late the applicatio
   expect((await call2(session)).status).toBe(200);
 });
 
+// nghttp2, and with it Node, ends a connection after a thousand resets at once.
+it('answers that are whole are not reset besides, which would end their connection as a flood', async () => {
+  const { url, sessions } = await application();
+  const sidecar = await start(url, { 'limits.requestsPerConnection': '2000' });
+  const session = await openHttp2(sidecar);
+  open.push(session);
+  for (let round = 0; round < 12; round += 1) {
+    const asked = Array.from({ length: 100 }, () => call2(session, {}, 'a body'));
+    for (const { status } of await Promise.all(asked)) expect(status).toBe(200);
+  }
+  expect(sessions).toHaveLength(1);
+});
+
 it('a connection is replaced before its stream numbers run out', async () => {
   const { url } = await application();
   const pool = new Http2Pool(configured({ 'upstream.url': url }).upstream, {

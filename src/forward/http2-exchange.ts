@@ -159,7 +159,9 @@ export class Http2Exchange implements Exchange {
   private end(): void {
     if (this.finished) return;
     if (this.connection !== null) this.connection.served += 1;
-    this.settle();
+    // nghttp2 closes the stream a moment later, when both sides have ended. A reset of each would soon make applications end the
+    // connection as under an attack (CVE-2023-44487), with all that is under way on it.
+    this.settle((stream) => setImmediate(cancel, stream));
     this.sink.end(this.trailers);
   }
 
@@ -170,14 +172,14 @@ export class Http2Exchange implements Exchange {
   }
 
   /** Whatever of the request or the answer is still to come has nowhere to go. */
-  private settle(): void {
+  private settle(giveUp = cancel): void {
     this.finished = true;
     this.stopTimer();
     const { stream } = this;
     const { body } = this.request;
     if (body instanceof Readable && stream !== null) body.unpipe(stream);
     if (stream === null) this.upstream.leave();
-    else if (!stream.closed) stream.close(NGHTTP2_CANCEL);
+    else giveUp(stream);
   }
 
   private onClose(stream: ClientHttp2Stream): void {
@@ -247,6 +249,10 @@ function watchEnd(stream: ClientHttp2Stream): { readonly end: boolean } {
     return push(chunk, encoding);
   };
   return seen;
+}
+
+function cancel(stream: ClientHttp2Stream): void {
+  if (!stream.closed) stream.close(NGHTTP2_CANCEL);
 }
 
 function headersOf(request: ForwardRequest): OutgoingHttpHeaders {

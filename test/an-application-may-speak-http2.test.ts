@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import {
   createServer,
+  type ClientHttp2Session,
   type Http2Server,
   type ServerHttp2Session,
   type ServerHttp2Stream,
@@ -243,6 +244,26 @@ it('answers that are whole are not reset besides, which would end their connecti
     for (const { status } of await Promise.all(asked)) expect(status).toBe(200);
   }
   expect(sessions).toHaveLength(1);
+});
+
+it('callers that give up many requests end no connection with the requests of others', async () => {
+  const { url, seen } = await application((stream, { headers }) => {
+    if (headers[':path'] === '/held') setTimeout(() => stream.end('ok'), 1_500);
+  });
+  const sidecar = await start(url);
+  const honest = call(sidecar, { path: '/held', body: 'once only' });
+  await expect.poll(() => seen.length).toBe(1);
+  let session: ClientHttp2Session;
+  for (let round = 0; round < 14; round += 1) {
+    // As many as one connection may give up at once.
+    if (round % 2 === 0) open.push((session = await openHttp2(sidecar)));
+    const before = seen.length;
+    const given = Array.from({ length: 90 }, () => begin2(session, { ':path': '/given-up' }));
+    await expect.poll(() => seen.length - before).toBe(90);
+    for (const stream of given) stream.close(8);
+  }
+
+  expect((await honest).status).toBe(200);
 });
 
 it('a connection is replaced before its stream numbers run out', async () => {

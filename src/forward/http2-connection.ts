@@ -1,4 +1,4 @@
-import { connect, constants, type ClientHttp2Session, type Settings } from 'node:http2';
+import { connect, constants, type ClientHttp2Session, type ClientHttp2Stream, type Settings } from 'node:http2';
 import { connect as connectTcp } from 'node:net';
 import type { Config } from '../config/config.js';
 import { ProxyError } from '../errors.js';
@@ -18,6 +18,12 @@ export const MAX_STREAMS = 100;
 /** Requests of one connection in all. RFC 9113 §5.1.1: its numbers run out, and then it would fail every request for good. */
 export const MAX_REQUESTS = 1_000_000;
 
+/**
+ * Requests of one connection that were given up. Applications end one with too many as under an attack (CVE-2023-44487), Envoy after 500,
+ * nghttp2 after 1,000 at once, and all that is under way on it with them; `MAX_STREAMS` may still follow on these.
+ */
+const MAX_CANCELLED = 300;
+
 /** The head of an answer may be as long as in HTTP/1.1: applications set large cookies. Bytes, and fields. */
 const MAX_ANSWER_HEAD = 65_536;
 const MAX_ANSWER_FIELDS = 1_000;
@@ -31,6 +37,7 @@ export class Http2Connection {
   streams = 0;
   /** Requests so far. */
   private begun = 0;
+  private cancelled = 0;
   /** Answers completed; above 0 the application may close it under our feet. */
   served = 0;
   /** What ended it, if anything did. */
@@ -71,7 +78,11 @@ export class Http2Connection {
   }
 
   get isUsable(): boolean {
-    return this.begun < MAX_REQUESTS && !this.isSuspect && !this.session.closed && !this.session.destroyed;
+    return !this.isSpent && !this.isSuspect && !this.session.closed && !this.session.destroyed;
+  }
+
+  private get isSpent(): boolean {
+    return this.begun >= MAX_REQUESTS || this.cancelled >= MAX_CANCELLED;
   }
 
   enter(): void {
@@ -83,6 +94,13 @@ export class Http2Connection {
   leave(): void {
     this.streams -= 1;
     if (this.streams === 0 && this.isConnected) this.awaitWork();
+  }
+
+  /** Resets a stream that is still open. */
+  cancel(stream: ClientHttp2Stream): void {
+    if (stream.closed) return;
+    this.cancelled += 1;
+    stream.close(constants.NGHTTP2_CANCEL);
   }
 
   /**
@@ -121,7 +139,7 @@ export class Http2Connection {
 
   private awaitWork(): void {
     clearTimeout(this.timer);
-    if (this.begun >= MAX_REQUESTS) return this.session.close();
+    if (this.isSpent) return this.session.close();
     this.timer = setTimeout(() => this.session.close(), this.settings.keepAlive);
     this.timer.unref();
   }

@@ -10,7 +10,7 @@ import { isIdempotent } from './idempotent.js';
 import { upstreamError } from './upstream-errors.js';
 import type { Upstream } from './upstream.js';
 
-const { NGHTTP2_CANCEL, NGHTTP2_REFUSED_STREAM, NGHTTP2_FLAG_END_STREAM } = constants;
+const { NGHTTP2_REFUSED_STREAM, NGHTTP2_FLAG_END_STREAM } = constants;
 
 /** One request over a shared HTTP/2 connection. */
 export class Http2Exchange implements Exchange {
@@ -159,9 +159,7 @@ export class Http2Exchange implements Exchange {
   private end(): void {
     if (this.finished) return;
     if (this.connection !== null) this.connection.served += 1;
-    // nghttp2 closes the stream a moment later, when both sides have ended. A reset of each would soon make applications end the
-    // connection as under an attack (CVE-2023-44487), with all that is under way on it.
-    this.settle((stream) => setImmediate(cancel, stream));
+    this.settle(true);
     this.sink.end(this.trailers);
   }
 
@@ -171,15 +169,20 @@ export class Http2Exchange implements Exchange {
     this.sink.fail(error);
   }
 
-  /** Whatever of the request or the answer is still to come has nowhere to go. */
-  private settle(giveUp = cancel): void {
+  /**
+   * Whatever of the request or the answer is still to come has nowhere to go.
+   * @param isWhole whether the answer is over: then nghttp2 closes the stream a moment later, if the request is over as well, and a reset
+   *   of each would soon make the application end the connection
+   */
+  private settle(isWhole = false): void {
     this.finished = true;
     this.stopTimer();
-    const { stream } = this;
+    const { connection, stream } = this;
     const { body } = this.request;
     if (body instanceof Readable && stream !== null) body.unpipe(stream);
     if (stream === null) this.upstream.leave();
-    else giveUp(stream);
+    else if (isWhole) setImmediate(() => connection?.cancel(stream));
+    else connection?.cancel(stream);
   }
 
   private onClose(stream: ClientHttp2Stream): void {
@@ -249,10 +252,6 @@ function watchEnd(stream: ClientHttp2Stream): { readonly end: boolean } {
     return push(chunk, encoding);
   };
   return seen;
-}
-
-function cancel(stream: ClientHttp2Stream): void {
-  if (!stream.closed) stream.close(NGHTTP2_CANCEL);
 }
 
 function headersOf(request: ForwardRequest): OutgoingHttpHeaders {

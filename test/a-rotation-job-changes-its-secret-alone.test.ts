@@ -197,6 +197,23 @@ describe('what stands in its way is named, and nothing is written', () => {
     expect(said).toMatch(/no answer from the API server https:\/\/127\.0\.0\.1:\d+: \S+ .*certificate/i);
   });
 
+  it('a server that the environment would let pass gets no token', async () => {
+    const { asked, url } = await cluster([held, held], issueServer(pki.stranger.ca, { san: [{ ip: '127.0.0.1' }] }));
+    const options = [`--secret=${SECRET}`, `--api-server=${url}`, `--account=${account()}`];
+    const program = startProgram(['rotate-ticket-keys', ...options, ...NAMES], {
+      NODE_TLS_REJECT_UNAUTHORIZED: '0',
+    });
+    expect([(await program.ended()).code, asked]).toEqual([1, []]);
+  });
+
+  // Without a CA, Node would trust all public ones.
+  it.each(['token', 'ca.crt', 'namespace'])('an empty %s', async (file) => {
+    const { asked, url } = await cluster([held, held]);
+    const folder = account({ [file]: '\n' });
+    const said = `mtls-sidecar: Secret ${SECRET}: ${join(folder, file)} is empty`;
+    expect([await rotate(url, folder), asked]).toEqual([{ code: 1, said }, []]);
+  });
+
   it('nobody there', async () => {
     const { code, said } = await rotate('https://127.0.0.1:1');
     expect([code, said]).toEqual([1, expect.stringMatching(/no answer from the API server .* ECONNREFUSED/)]);
@@ -214,6 +231,8 @@ describe('what stands in its way is named, and nothing is written', () => {
     [['--secret', '../nodes', ...NAMES], /no name of a Secret/],
     [['--secret', 'keys', 'a', 'b', 'c/d'], /c\/d is no name of an entry/],
     [['--secret', 'keys', '--api-server', 'http://127.0.0.1', ...NAMES], /no https:\/\/ URL/],
+    [['--secret', 'keys', '--api-server', 'https://127.0.0.1/k8s', ...NAMES], /URL of a host/],
+    [['--secret', 'keys', '--api-server', 'https://me:pass@127.0.0.1', ...NAMES], /URL of a host/],
   ])('%j', async (argv, message) => {
     const terminal = { out: () => undefined, err: () => undefined, colour: false };
     const refusal = await rotateTicketKeys({ argv, terminal }).catch((error: unknown) => error);

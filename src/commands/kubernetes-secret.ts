@@ -75,6 +75,8 @@ async function ask(place: SecretPlace, method: 'GET' | 'PATCH', body?: string): 
       method,
       // The CA of the cluster and no other: this request carries a token that reads keys.
       ca,
+      // Said because the environment (NODE_TLS_REJECT_UNAUTHORIZED) can change what goes without saying.
+      rejectUnauthorized: true,
       agent: false,
       headers: {
         authorization: `Bearer ${token}`,
@@ -93,6 +95,13 @@ async function ask(place: SecretPlace, method: 'GET' | 'PATCH', body?: string): 
 }
 
 function read(place: SecretPlace, path: string): string {
+  const text = textOfFile(place, path);
+  // An empty CA would mean all public ones to Node, and an empty namespace another resource to the API server.
+  if (text === '') throw failed(place, `${path} is empty`);
+  return text;
+}
+
+function textOfFile(place: SecretPlace, path: string): string {
   try {
     return DISK.read(path).toString().trim();
   } catch (error) {

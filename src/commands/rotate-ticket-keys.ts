@@ -53,8 +53,16 @@ function placeOf(values: Partial<Record<'secret' | 'api-server' | 'account', str
     return null;
   }
   if (!SECRET_NAME.test(name)) throw new UsageError(`--secret: ${name} is no name of a Secret`);
-  if (!server.startsWith('https://') || !URL.canParse(server)) throw new UsageError('--api-server is no https:// URL');
-  return { name, account, apiServer: new URL(server) };
+  return { name, account, apiServer: originOf(server) };
+}
+
+/** A path would be left out of what is asked for, and a password would never be sent: neither goes unsaid. */
+function originOf(server: string): URL {
+  const url = URL.canParse(server) ? new URL(server) : null;
+  if (url?.protocol !== 'https:' || url.href !== `${url.origin}/`) {
+    throw new UsageError('--api-server is no https:// URL of a host, with or without a port');
+  }
+  return url;
 }
 
 /** Once more when somebody changed it meanwhile: what they made of it is then rotated. */

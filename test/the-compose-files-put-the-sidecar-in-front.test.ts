@@ -124,23 +124,35 @@ describe('compose.yaml, its very commands as processes', () => {
 });
 
 describe('compose.sidecar.yaml, beside the file of an existing project', () => {
-  const { app, sidecar } = composeFile('compose.sidecar.yaml').services;
+  const { app, sidecar, net } = composeFile('compose.sidecar.yaml').services;
 
   it('moves the application behind the sidecar: its ports and networks go, loopback is enough', () => {
-    expect(app.network_mode).toBe('service:sidecar');
-    expect(app.depends_on).toEqual(['sidecar']);
+    expect(app.network_mode).toBe('service:net');
+    expect(app.depends_on).toEqual(['net', 'sidecar']);
     expect(readProjectFile('compose.sidecar.yaml')).toMatch(/^ {4}ports: !reset \[\]\n {4}networks: !reset \[\]$/m);
     expect(sidecar.environment?.['MTLS_SIDECAR_UPSTREAM_URL']).toBe('http://127.0.0.1:8080');
     expect(sidecar.environment).not.toHaveProperty('MTLS_SIDECAR_UPSTREAM_UNSAFE_REMOTE');
   });
+
+  // Whoever is in the network of a container that restarts is cut off: it may be that of neither.
+  it('keeps their network in a container that outlives both', async () => {
+    expect([sidecar.network_mode, sidecar.depends_on]).toEqual(['service:net', ['net']]);
+    expect(net).toMatchObject({ image: sidecar.image, healthcheck: { disable: true }, restart: 'unless-stopped' });
+    expect(net).toMatchObject({ read_only: true, cap_drop: ['ALL'], security_opt: ['no-new-privileges:true'] });
+    const [node = '', flag = '', code = ''] = net?.entrypoint ?? [];
+    const holder = start([node, flag, `${code}; console.log('here')`], {});
+    await holder.said(/here/);
+    holder.child.kill('SIGTERM');
+    expect(await once(holder.child, 'exit')).toEqual([0, null]);
+  });
 });
 
 describe.each(FILES)('the sidecar of %s', (file) => {
-  const { sidecar } = composeFile(file).services;
+  const { sidecar, net = sidecar } = composeFile(file).services;
   const config = () => loadConfig({ env: hereAll(sidecar.environment ?? {}) });
 
   it('has settings that are settings, and publishes the port that it listens on', () => {
-    expect(sidecar.ports).toEqual([`\${SIDECAR_PORT:-443}:${config().listen.port}`]);
+    expect(net.ports).toEqual([`\${SIDECAR_PORT:-443}:${config().listen.port}`]);
   });
 
   it('is the version of this checkout', () => {

@@ -21,7 +21,7 @@ podman() { command podman "$@" 2> >(grep -v -e systemd -e 'to syslog' >&2); }
 
 clean() {
   command podman pod rm -f mtls-sidecar-test >/dev/null 2>&1 || true
-  for container in alone app beside; do
+  for container in alone app beside net; do
     command podman rm -f -t 0 "mtls-sidecar-$container" >/dev/null 2>&1 || true
   done
   (cd "$scratch/compose" 2>/dev/null && podman-compose -p mtlstest down >/dev/null 2>&1) || true
@@ -110,21 +110,30 @@ for _ in 1 2 3 4 5 6 7 8 9 10; do probe --live >/dev/null 2>&1 && break || sleep
 probe --ready >/dev/null 2>&1 && fail 'ready without an application'
 stop_cleanly mtls-sidecar-alone '"msg":"stopped"'
 
-# As compose.sidecar.yaml has it (network_mode: service:sidecar), without a compose that may not know `!reset`.
-say 'beside: the application in the network of the sidecar'
+# As compose.sidecar.yaml has it (network_mode: service:net), without a compose that may not know `!reset`.
+say 'beside: application and sidecar in the network of a third'
 app="require('http').createServer((q, a) => a.end('hello ' + q.headers['x-ssl-client-cn'] + '\\n')).listen(8080, '127.0.0.1');
   process.on('SIGTERM', () => process.exit())"
-podman run -d --name mtls-sidecar-beside -p "$tls_port:8443" --cap-drop=ALL --read-only --read-only-tmpfs=false \
-  --security-opt no-new-privileges --user 12345:54321 -v "$scratch/certs:/certs:ro" \
+entrypoint=$(node -p "JSON.stringify(require('yaml').parse(process.argv[1]).services.net.entrypoint)" \
+  "$(sed 's/!reset//' compose.sidecar.yaml)")
+podman run -d --name mtls-sidecar-net -p "$tls_port:8443" --cap-drop=ALL --read-only --read-only-tmpfs=false \
+  --security-opt no-new-privileges --entrypoint "$entrypoint" "$image" >/dev/null
+podman run -d --name mtls-sidecar-beside --network container:mtls-sidecar-net --cap-drop=ALL --read-only \
+  --read-only-tmpfs=false --security-opt no-new-privileges --user 12345:54321 -v "$scratch/certs:/certs:ro" \
   -e MTLS_SIDECAR_TLS_CERT=/certs/server.crt -e MTLS_SIDECAR_TLS_KEY=/certs/server.key \
   -e MTLS_SIDECAR_CLIENT_CERT_CA=/certs/ca.crt -e MTLS_SIDECAR_UPSTREAM_URL=http://127.0.0.1:8080 "$image" >/dev/null
-podman run -d --name mtls-sidecar-app --network container:mtls-sidecar-beside "$app_image" node -e "$app" >/dev/null
+podman run -d --name mtls-sidecar-app --network container:mtls-sidecar-net "$app_image" node -e "$app" >/dev/null
 talk callback "$tls_port" "$scratch/certs"
-say 'beside: the application restarts, and finds its network again'
-podman restart -t 5 mtls-sidecar-app >/dev/null
-talk callback "$tls_port" "$scratch/certs"
+for container in app beside; do
+  say "beside: $container restarts, and finds its network again"
+  podman restart -t 5 "mtls-sidecar-$container" >/dev/null
+  talk callback "$tls_port" "$scratch/certs"
+done
 podman rm -f -t 5 mtls-sidecar-app >/dev/null
 stop_cleanly mtls-sidecar-beside '"status":200'
+podman stop -t 5 mtls-sidecar-net >/dev/null
+[ "$(podman inspect mtls-sidecar-net --format '{{.State.ExitCode}}')" = 0 ] || fail 'net did not end with 0'
+podman rm mtls-sidecar-net mtls-sidecar-beside >/dev/null 2>&1 || true
 
 say 'compose'
 if type -P podman-compose >/dev/null; then

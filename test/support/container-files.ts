@@ -35,6 +35,7 @@ export function imageCommand(): { readonly entrypoint: string[]; readonly comman
 
 export interface ComposeService {
   readonly image?: string;
+  readonly entrypoint?: readonly string[];
   readonly command?: readonly string[];
   readonly environment?: Readonly<Record<string, string>>;
   readonly ports?: readonly string[];
@@ -42,7 +43,7 @@ export interface ComposeService {
   readonly network_mode?: string;
   readonly volumes?: readonly string[];
   readonly depends_on?: readonly string[];
-  readonly healthcheck?: { readonly test: readonly string[] };
+  readonly healthcheck?: { readonly test?: readonly string[]; readonly disable?: boolean };
   readonly restart?: string;
   readonly stop_grace_period?: string;
   readonly read_only?: boolean;
@@ -51,7 +52,7 @@ export interface ComposeService {
 }
 
 export interface ComposeFile {
-  readonly services: Readonly<Record<'app' | 'sidecar', ComposeService>>;
+  readonly services: Readonly<Record<'app' | 'sidecar', ComposeService>> & { readonly net?: ComposeService };
   readonly networks?: Readonly<Record<string, { readonly internal?: boolean }>>;
 }
 

@@ -454,6 +454,13 @@ describe('the patch for an existing Deployment', () => {
   const pod = podOf(one(resources, 'Deployment'));
   const web = pod.containers.find(({ name }) => name === 'web');
 
+  it('leaves two ports open, as the base does', () => {
+    const policy = one(resources, 'NetworkPolicy')['spec'] as Fields;
+    const base = one(combination(['native-sidecar']), 'NetworkPolicy')['spec'] as Fields;
+    const { selector } = one(resources, 'Deployment')['spec'] as Fields;
+    expect(policy).toEqual({ ...base, podSelector: selector });
+  });
+
   it('leaves the application as it is, but on loopback and with a moment before its end', () => {
     expect(pod.containers).toHaveLength(1);
     expect(web?.env).toEqual([

@@ -1,4 +1,6 @@
+import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
 import {
   chownSync,
   existsSync,
@@ -193,6 +195,31 @@ describe('keys in files', () => {
     await rotate(...paths);
     expect(paths.map((path) => [statSync(path).uid, statSync(path).gid])).toEqual(paths.map(() => [65532, 65532]));
   });
+
+  it.runIf(process.getuid?.() === 0)(
+    'root gives nothing away that the owner of the folder puts in between',
+    async () => {
+      const { paths, folder } = keysIn('ABC');
+      const directory = temporaryDirectory();
+      closing.push(() => directory.remove());
+      const victim = join(directory.path, 'victim');
+      writeFileSync(victim, 'secret', { mode: 0o600 });
+      for (const path of [folder, ...paths]) chownSync(path, 65532, 65532);
+      const draft = `${paths[2] ?? ''}.new`;
+      const swap = `const { symlinkSync, unlinkSync } = require('node:fs');
+      process.setgid(65532), process.setuid(65532), console.log('ready');
+      for (const end = Date.now() + 5000; Date.now() < end; ) {
+        try { unlinkSync(${JSON.stringify(draft)}); symlinkSync(${JSON.stringify(victim)}, ${JSON.stringify(draft)}); break; } catch {}
+      }`;
+      const owner = spawn(process.execPath, ['-e', swap], { stdio: ['ignore', 'pipe', 'inherit'] });
+      closing.push(() => owner.kill('SIGKILL'));
+      await once(owner.stdout, 'data');
+      // The draft can be gone when it is to be renamed; whoever owns the folder may keep keys from being rotated.
+      await rotate(...paths).catch((error: unknown) => expect(error).toBeInstanceOf(ConfigError));
+      const { uid, mode } = statSync(victim);
+      expect([uid, mode & 0o777]).toEqual([0, 0o600]);
+    },
+  );
 
   it('a file behind a link is replaced, not the link, and a draft that was left behind is not followed', async () => {
     const { paths, folder, spelt } = keysIn('ABC');

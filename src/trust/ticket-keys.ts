@@ -1,5 +1,17 @@
 import { randomBytes } from 'node:crypto';
-import { chmodSync, chownSync, readFileSync, realpathSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  fchmodSync,
+  fchownSync,
+  openSync,
+  readFileSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+  type Stats,
+} from 'node:fs';
 import { ConfigError } from '../errors.js';
 import { inWords } from './files.js';
 
@@ -79,13 +91,25 @@ function replace(path: string, key: Buffer): void {
     const draft = `${real}.new`;
     // Left behind by a cut, or a link that leads elsewhere.
     rmSync(draft, { force: true });
-    writeFileSync(draft, key, { mode: 0o600, flag: 'wx', flush: true });
-    if (old !== undefined) {
-      chownSync(draft, old.uid, old.gid);
-      chmodSync(draft, old.mode & 0o777);
-    }
+    write(draft, key, old);
     renameSync(draft, real);
   } catch (error) {
     throw new ConfigError([`${path} cannot be replaced: ${inWords(error)}`]);
+  }
+}
+
+/**
+ * Owner and mode are changed by the open file, not by its name. Whoever owns the folder can put a link there meanwhile,
+ * and root would give away what that leads to.
+ */
+function write(draft: string, key: Buffer, like: Stats | undefined): void {
+  const file = openSync(draft, 'wx', 0o600);
+  try {
+    writeFileSync(file, key, { flush: true });
+    if (like === undefined) return;
+    fchownSync(file, like.uid, like.gid);
+    fchmodSync(file, like.mode & 0o777);
+  } finally {
+    closeSync(file);
   }
 }

@@ -374,6 +374,8 @@ describe('what guards access and is not carried', () => {
     'if ($ssl_client_verify != SUCCESS) { rewrite ^ /login; }',
     'if ($request_method = OPTIONS) { return 204; }',
     'if (-f /maintenance) { return 503; }',
+    'if ($host != *.example) { return 403; }',
+    'if ($host != $server_name) { return 403; }',
   ])('%s', (line) => {
     expect(server('', { locationLines: line }).guards()).toHaveLength(1);
     if (!line.startsWith('internal')) expect(server(line).guards().length).toBe(1);
@@ -465,6 +467,8 @@ describe('conditions become allow rules', () => {
     'map $ssl_client_s_dn $ok { default 0; "CN=*" 1; }',
     'map $ssl_client_s_dn $ok { default 0; "" 1; }',
     'map $ssl_client_s_dn $ok { default 0; }',
+    // Its value differs with each request.
+    'map $request_method $ro { default 0; GET 1; } map $ssl_client_s_dn $ok { default 0; "CN=a" 1; "CN=b" $ro; }',
     'map $remote_addr $ok { default 0; 10.0.0.1 1; }',
     // The name counts only where the unit is right.
     'map $ssl_client_s_dn $cn { default ""; ~CN=(?<CN>[^,]+),OU=admins $CN; } map $cn $ok { default 0; a 1; }',
@@ -543,6 +547,10 @@ describe('several locations', () => {
     const { settings, guards, entry } = server(lines);
     expect(guards()).toEqual([]);
     expect(settings['routes']).toEqual([{ path: '/denied.html', return: 404 }]);
+    expect(entry('location = /denied.html')).toMatchObject({
+      fate: 'changed',
+      text: expect.stringContaining('X-Accel-Redirect'),
+    });
     expect(entry('auth_basic')?.fate).toBe('not-needed');
   });
 
@@ -559,6 +567,13 @@ describe('several locations', () => {
     'location ~ ^/api { proxy_set_header X-User $ssl_client_s_dn; proxy_pass http://127.0.0.1:8080; }',
     'location ~ ^/api { proxy_set_header Host internal; proxy_pass http://127.0.0.1:8080; }',
     'location /static/ { root /srv; } location ~ \\.php$ { fastcgi_pass unix:/run/php.sock; }',
+    // What nginx does not send, or not from there.
+    'location /static/ { root /srv; } location ~ \\.key$ { root /var/empty; }',
+    'location /static/ { root /srv; } location ~ \\.key$ { try_files /none =404; }',
+    // Only what asks for the password is asked.
+    'location ~ ^/admin { proxy_set_header Host $host; proxy_pass http://127.0.0.1:4180; }',
+    // nginx forwards what is there as a file, and refuses the rest.
+    'location /files/ { try_files $uri =404; proxy_pass http://127.0.0.1:8080; }',
   ])('that are stricter are guards: %s', (line) => {
     expect(server(line).guards()).toHaveLength(1);
   });
@@ -684,6 +699,16 @@ describe('locations beside / become routes', () => {
         tunnelIdleTimeout: '1h',
         headers: { 'X-A': 'none' },
       },
+    ]);
+  });
+
+  it('inherit what the main one replaces, and callers could then send', () => {
+    const hidden = 'proxy_set_header X-Cert $ssl_client_cert;';
+    const own = 'proxy_set_header X-A a;';
+    expect(server(hidden, { locationLines: own }).guards()).toEqual([]);
+    const beside = 'location /b { proxy_pass http://127.0.0.1:8081; }';
+    expect(server(hidden + beside, { locationLines: own }).guards()).toEqual([
+      'proxy_set_header X-Cert $ssl_client_cert',
     ]);
   });
 
@@ -817,6 +842,22 @@ describe('several servers', () => {
       host: expect.arrayContaining(['a2.example']) as unknown,
       return: 403,
     });
+  });
+
+  it('that turn strangers away keep their names from a wildcard of the main one', () => {
+    const { settings, guards } = imported(
+      beside('listen 443 ssl; server_name admin.example; return 403;').replace('a.example;', '*.example;'),
+    );
+    expect(guards()).toEqual([]);
+    expect(settings['listen.serverNames']).toEqual(['*.example']);
+    expect(settings['routes']).toEqual([{ host: ['admin.example'], return: 403 }]);
+  });
+
+  it('have the names that they share with a later one', () => {
+    const first = (address: string): string[] =>
+      imported(other(`listen ${address} ssl; server_name a.example; return 403;`)).guards();
+    expect(first('443')).toEqual(['server']);
+    expect(first('8443')).toEqual([]);
   });
 
   it('are written out, for people to edit', () => {

@@ -10,7 +10,7 @@ export interface Condition {
 
 const FORM = /^\$\{?(\w+)\}?$/;
 
-/** Null for what is no comparison of a variable (`-f`, a computed value). */
+/** Null for what is no comparison of a variable with a text (`-f`, a computed value). */
 export function conditionOf({ args }: Directive): Condition | null {
   const words = [...args];
   words[0] = (words[0] ?? '').replace(/^\(/, '');
@@ -23,6 +23,8 @@ export function conditionOf({ args }: Directive): Condition | null {
   if (variable === undefined) return null;
   if (operator === undefined) return { variable, operator: 'is-set', value: '' };
   if (!/^(?:!?=|!?~\*?)$/.test(operator) || value === undefined) return null;
+  // nginx compares with the value of a variable.
+  if (operator.endsWith('=') && value.includes('$')) return null;
   return { variable, operator: operator as Condition['operator'], value };
 }
 

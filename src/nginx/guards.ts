@@ -3,6 +3,7 @@ import { conditionOf, holds, literalsOf, type Condition } from './conditions.js'
 import { admitted, both, mapFor, type Rule } from './identity-conditions.js';
 import type { Reach } from './location.js';
 import type { Directive } from './syntax.js';
+import { hostsOf } from './server.js';
 import { named, type Work } from './work.js';
 
 /** What a directive asks of a request before it may go on. */
@@ -91,7 +92,7 @@ class Guards {
     if (variable === 'ssl_client_verify') return certificateDemand(condition, modeOf(this.work));
     if (variable === 'request_method' && operator.startsWith('!')) return methodDemand(operator, value, status);
     if ((variable === 'host' || variable === 'http_host') && operator === '!=')
-      return { kind: 'names', names: [value] };
+      return hostsOf(value)[0] === value && !value.startsWith('*') ? { kind: 'names', names: [value] } : null;
     if (operator === '=' && value === '' && variable.startsWith('ssl_client_')) return { kind: 'certificate' };
     const rules = admitted(condition, this.work.http);
     if (rules === null) return null;
@@ -123,8 +124,10 @@ class Guards {
   private explain(directive: Directive, demand: Exclude<Demand, { kind: 'rules' }>): void {
     const { ledger } = this.work;
     if (demand.kind === 'nothing') ledger.notNeeded(directive, demand.text);
-    else if (demand.kind === 'names' && this.work.isRoute === true) ledger.guardLost(directive, NOT_EXACT);
-    else if (demand.kind === 'names') {
+    else if (demand.kind === 'names' && this.work.isRoute === true) {
+      // What the main server asks of all its requests holds for its routes as well.
+      if (!ledger.has(directive)) ledger.guardLost(directive, NOT_EXACT);
+    } else if (demand.kind === 'names') {
       ledger.settings.delete('listen.serverNames');
       ledger.set('listen.serverNames', demand.names, directive);
       ledger.changed(directive, 'requests for other names get 421');
@@ -176,8 +179,10 @@ function methodDemand(operator: string, value: string, status: string): Demand |
 }
 
 /** Addresses of callers are not looked at: `allow all` alone changes nothing. */
-function carryAddressRules({ scope, ledger }: Work): void {
-  const rules = [...scope.all('allow'), ...scope.all('deny')];
+function carryAddressRules({ scope, ledger, location }: Work): void {
+  // A location that closes itself has said so.
+  const answers = named(location?.block ?? [], 'deny').filter((deny) => ledger.has(deny));
+  const rules = [...scope.all('allow'), ...scope.all('deny')].filter((each) => !answers.includes(each));
   const isOpen = rules.every(({ name, args }) => name === 'allow' && args[0] === 'all');
   for (const directive of rules) {
     if (isOpen) ledger.notNeeded(directive, 'every address may call');

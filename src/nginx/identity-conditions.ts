@@ -63,7 +63,11 @@ function admittedDirectly({ operator, value }: Condition, subject: string): Rule
 function admittedByMap(condition: Condition, map: Directive, subject: string): Rule[] | null {
   const entries = (map.block ?? [])
     .filter(({ name }) => name !== 'include' && name !== 'volatile')
-    .map(({ name, args }) => ({ key: name, refused: holds(condition, args[0] ?? '') }));
+    .map(({ name, args: [value = ''] }) => ({
+      key: name,
+      // A variable has another value for each request.
+      refused: value.includes('$') ? null : holds(condition, value),
+    }));
   const byDefault = entries.find(({ key }) => key === 'default')?.refused ?? holds(condition, '');
   // A list of those who are refused cannot be said by rules that admit.
   if (byDefault !== true || entries.some(({ key, refused }) => refused === null || key === 'hostnames')) return null;

@@ -29,7 +29,10 @@ interface Verdict {
   readonly isGuard: boolean;
 }
 
-/** Keeps what became of each directive, and the settings that came of them. The first verdict stands. */
+/**
+ * Keeps what became of each directive, and the settings that came of them. The first verdict stands, unless a guard is lost
+ * in another place that the directive is for: what one location replaces, another inherits.
+ */
 export class Ledger {
   readonly settings = new Map<string, CarriedSetting>();
 
@@ -102,7 +105,8 @@ export class Ledger {
   }
 
   private note(directive: Directive, verdict: Verdict): void {
-    if (!this.verdicts.has(directive)) this.verdicts.set(directive, verdict);
+    const before = this.verdicts.get(directive);
+    if (before === undefined || (verdict.isGuard && !before.isGuard)) this.verdicts.set(directive, verdict);
   }
 }
 

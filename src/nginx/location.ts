@@ -62,7 +62,8 @@ export function chooseLocation(server: Directive, { http, ledger, mayAnswer = fa
   for (const each of others.filter((other) => !routes.includes(other))) {
     const way = wayOf(each, location, routes);
     const losesHeaders = headerLoss(way, server, http)(each);
-    leave(each, { way, isReached: isAll || way !== null, sendsFiles, losesHeaders, ledger });
+    const mixesFiles = sendsFiles && hasOtherFiles(each, way ?? server);
+    leave(each, { way, isReached: isAll || way !== null, mixesFiles, losesHeaders, ledger });
   }
   return { location, paths: isAll ? null : pathsOf(location), routes };
 }
@@ -152,14 +153,14 @@ interface Leaving {
   /** Where requests for its paths go now; null for the files of the server, or nowhere. */
   readonly way: Directive | null;
   readonly isReached: boolean;
-  /** Whether files are sent under some path. */
-  readonly sendsFiles: boolean;
+  /** Whether files could be sent that nginx does not send. */
+  readonly mixesFiles: boolean;
   /** Whether its own headers are among what is lost. */
   readonly losesHeaders: boolean;
   readonly ledger: Ledger;
 }
 
-function leave(other: Directive, { way, isReached, sendsFiles, losesHeaders, ledger }: Leaving): void {
+function leave(other: Directive, { way, isReached, mixesFiles, losesHeaders, ledger }: Leaving): void {
   const text = `its location (line ${other.line}) is not carried`;
   const to = way === null ? 'the files of the server' : `what line ${way.line} says`;
   if (matchOf(other).kind === 'named') {
@@ -175,8 +176,10 @@ function leave(other: Directive, { way, isReached, sendsFiles, losesHeaders, led
       other,
       `its paths would reach ${to} without its headers, which callers could then send${adviceFor(other)}`,
     );
-  } else if (sendsFiles && goesElsewhere(other)) {
-    ledger.guardLost(other, 'its files would be sent as they are');
+  } else if (mixesFiles) {
+    ledger.guardLost(other, `files would be sent that nginx does not send${adviceFor(other)}`);
+  } else if (way !== null && goesTo(other) !== null && goesTo(other) !== goesTo(way)) {
+    ledger.guardLost(other, `its paths would reach another application: ${to}${adviceFor(other)}`);
   } else ledger.lost(other, `its paths go to ${to}${adviceFor(other)}`);
   forAll(other, (inner) => ledger.lost(inner, text));
 }
@@ -188,7 +191,7 @@ function adviceFor(location: Directive): string {
 
 function servesFiles(location: Directive | null): boolean {
   const block = location?.block ?? [];
-  return passOf(location) === undefined && !block.some(({ name }) => name === 'return' || name === 'deny');
+  return passOf(location) === undefined && !block.some(({ name }) => /^(?:return|deny|internal)$/.test(name));
 }
 
 /** `location ~ /\.` and its like, which keep dot files private. */
@@ -197,9 +200,17 @@ function isDotFiles(location: Directive): boolean {
   return kind === 'regex' && /^\(?\^?\/\\\./.test(path) && isGuarded(location);
 }
 
-/** fastcgi_pass and its like: what lies there as a file is a program. */
-function goesElsewhere({ block }: Directive): boolean {
-  return (block ?? []).some(({ name }) => name.endsWith('_pass'));
+/**
+ * Whether nginx looks for the files of a location in another place, sends one whatever is asked for, or asks a program
+ * (`fastcgi_pass` and its like), which lies there as a file.
+ */
+function hasOtherFiles({ block }: Directive, { block: usual }: Directive): boolean {
+  const root = named(usual, 'root')[0]?.args[0];
+  return (block ?? []).some(({ name, args }) => {
+    if (name.endsWith('_pass')) return true;
+    if (name === 'try_files') return !args.some((word) => word.startsWith('$uri'));
+    return name === 'alias' || (name === 'root' && args[0] !== root);
+  });
 }
 
 /**

@@ -60,12 +60,13 @@ export function carryRoute(main: Work, site: Site, location: Directive): Carried
   const work = workFor(main, site, location);
   const { ledger } = work;
   const route = routeFor(site).set('path', pathOf(location));
-  ledger.carried(location, `a route for ${pathOf(location)}`);
   if (isInternal(location)) {
+    ledger.changed(location, `a route for ${pathOf(location)}; X-Accel-Redirect and error_page lead nowhere here`);
     for (const each of named(location.block, 'internal')) ledger.carried(each, 'return: 404');
     forAll(location, (each) => ledger.notNeeded(each, 'nobody can ask for it from outside'));
     return route.set('return', 404);
   }
+  ledger.carried(location, `a route for ${pathOf(location)}`);
   ledger.set('clientCert.verify', modeOf(work), location);
   const answer = named(location.block, 'return')[0] ?? named(location.block, 'deny')[0];
   const said = answer === undefined ? carryWay(work) : carryAnswer(answer, { ...work, main: main.ledger });

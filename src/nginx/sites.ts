@@ -29,6 +29,9 @@ export function carrySites(main: Work, others: readonly Directive[]): CarriedRou
     const reason = hosts.length === 0 || names === null ? ELSEWHERE : obstacleOf(server, main);
     const isThere = reason === null || sharesPort(server, main.server);
     for (const name of isThere ? hosts : []) taken.add(name);
+    const shared = sharesEarlier(server, main, names ?? []);
+    if (shared !== undefined)
+      main.ledger.guardLost(server, `nginx takes it for ${shared}: give that name to one server`);
     if (reason !== null) {
       leave(server, { main: main.server, names, ledger: main.ledger, reason });
       left.push(...(isThere ? hosts : []));
@@ -43,8 +46,8 @@ export function carrySites(main: Work, others: readonly Directive[]): CarriedRou
 }
 
 /**
- * Routes for names that a wildcard of another server would answer to: those of the main server go its way, and those of
- * servers that are left out (or that the main one refuses) nowhere.
+ * Routes for names that a wildcard would answer to: those of the main server go its way where the wildcard is another's, and
+ * those of servers that are left out (or that the main one refuses) nowhere.
  */
 function exceptions(
   main: Work,
@@ -52,9 +55,9 @@ function exceptions(
 ) {
   const served = servedNames(main);
   const theirs = served.filter((name) => !names.includes(name));
-  const within = [...names, ...left].filter((name) => theirs.some((each) => isWithin(name, each)));
-  const own = within.filter((name) => served.includes(name));
-  const closed = within.filter((name) => !served.includes(name));
+  const within = (all: readonly string[]) => (name: string) => all.some((each) => isWithin(name, each));
+  const own = names.filter((name) => served.includes(name)).filter(within(theirs));
+  const closed = [...names, ...left].filter((name) => !served.includes(name)).filter(within(served));
   return [
     ...(own.length > 0 ? [new Map<string, unknown>([['host', own]])] : []),
     ...(closed.length > 0
@@ -114,6 +117,15 @@ function addressesOf(server: Directive): string {
 function sharesPort(server: Directive, other: Directive): boolean {
   const ports = listensOf(other).map((found) => found?.port);
   return listensOf(server).some((found) => ports.includes(found?.port));
+}
+
+/** A name that nginx gives to a server because it stands before the main one, which has it as well. */
+function sharesEarlier(server: Directive, { http, server: main }: Work, names: readonly string[]): string | undefined {
+  if (http.indexOf(server) > http.indexOf(main)) return undefined;
+  const isTheSame = (one: Address | null, two: Address | null): boolean =>
+    one !== null && one.host === two?.host && one.port === two.port;
+  const meets = listensOf(server).some((one) => listensOf(main).some((two) => isTheSame(one, two)));
+  return meets ? ownNames(server, new Set()).find((name) => names.includes(name)) : undefined;
 }
 
 function listensOf(server: Directive): (Address | null)[] {

@@ -9,6 +9,10 @@ export function carryUpstream(work: Work): void {
   if (pass !== undefined) {
     if (pass.name === 'grpc_pass') work.ledger.set('upstream.http2', true, pass);
     carryPass(pass, work);
+    // nginx forwards what is there as a file, and refuses the rest, or sends it elsewhere.
+    for (const directive of named(location?.block ?? [], 'try_files')) {
+      ledger.guardLost(directive, 'files are not looked for here: every request would reach the application');
+    }
     for (const name of ['root', 'index', 'try_files']) {
       for (const directive of work.scope.all(name)) ledger.notNeeded(directive, 'no files are served');
     }

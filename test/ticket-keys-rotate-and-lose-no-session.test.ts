@@ -166,6 +166,7 @@ describe('keys in files', () => {
     ['as many are kept as there are names', 'ABCDE', 'B*ACD', /^rotated /],
     ['all are made where there is none', '...', '***', /^made .*current\.key, .*next\.key, .*previous\.key;/],
     ['a missing one is made and nothing moves', 'A.C', 'A*C', /^made \S+next\.key; rotated nothing yet$/],
+    ['where the first is missing, the next one seals, for all know it', '.BC', 'B*C', /^made \S+next\.key;/],
     ['an older one that is missing is made, too', 'ABC.', 'ABC*', /^made \S+older-3\.key;/],
     ['a rotation that was cut short is finished', 'BBA', 'B*A', /^made \S+next\.key;/],
   ])('%s', async (_what, before, after, said) => {

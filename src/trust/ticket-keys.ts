@@ -35,8 +35,8 @@ export interface Rotation {
  * A new key is not the first at once, because replicas see it minutes apart: sealed with a key that another replica does
  * not have yet, a session could not be resumed there. Whoever rotates nginx's keys does it in these two steps, too.
  *
- * Where keys are missing they are made and nothing moves, for what is new must not seal. First and second are the same
- * after a rotation that was cut short; then only the second is missing.
+ * Where keys are missing they are made and nothing moves, for what is new must not seal; in place of the first one, the
+ * second does. First and second are the same after a rotation that was cut short; then only the second is missing.
  * @param where goes in front of a name in an error
  * @throws ConfigError for keys that are none
  */
@@ -47,8 +47,9 @@ export function rotate(keys: TicketKeySet<Buffer | null>, where = ''): Rotation 
   if (problems.length > 0) throw new ConfigError(problems);
   const names = [...keys.keys()];
   const [first = null, second = null, ...older] = keys.values();
-  const next = second !== null && first?.equals(second) === true ? null : second;
-  const held = [first, next, ...older];
+  const seals = first ?? second;
+  const next = second !== null && seals?.equals(second) === true ? null : second;
+  const held = [seals, next, ...older];
   const made = names.filter((_, index) => held[index] === null);
   const moved = made.length > 0 ? held : [next, null, first, ...older.slice(0, -1)];
   return { made, keys: new Map(names.map((name, index) => [name, moved[index] ?? randomBytes(80)])) };

@@ -1,4 +1,4 @@
-import { X509Certificate } from 'node:crypto';
+import { createHash, X509Certificate } from 'node:crypto';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { readPeerCertificate } from '../src/identify/peer-certificate.js';
 import { KnownCallers, type KnownCaller } from '../src/listen/known-callers.js';
@@ -116,6 +116,19 @@ describe('what is remembered', () => {
     const [first, second, third] = [1, 2, 3].map(() => issueClient(ca, { keys })) as [Issued, Issued, Issued];
     for (const one of [first, second, first, third]) callers.remember(callerOf(one));
     expect([first, second, third].map(({ certDer }) => callers.recall(certDer) !== null)).toEqual([true, false, true]);
+  });
+
+  it('takes little memory however many certificates there have been', () => {
+    const callers = new KnownCallers();
+    const one = callerOf(issueClient(ca, { keys }));
+    const seen = Array.from({ length: 10_000 }, (_, index) => createHash('sha256').update(String(index)).digest());
+    for (const hash of seen) {
+      callers.remember({ ...one, certificate: { ...one.certificate, sha256: hash.toString('hex') } });
+    }
+    const kept = seen.filter((_, index) => callers.recall(Buffer.from(String(index))) !== null).length;
+    // Some 30 KiB each with two intermediates; the pods of the manifests ask for 128 MiB in all.
+    expect((kept * 30) / 1024).toBeLessThan(32);
+    expect(kept).toBeGreaterThan(0);
   });
 
   it('is found by every byte of the certificate', () => {

@@ -92,6 +92,16 @@ describe('refused', () => {
   });
 });
 
+it('refused, too, when it was let in before without the twin', async () => {
+  const leaf = leafOf(middle);
+  expect((await call(sidecar, presenting(leaf, middle))).status).toBe(200);
+  const refusal = refusedAs('untrusted_issuer', /several issuers/, leaf);
+  await expectRefused(at(), presenting(leaf, below(pki.stranger.ca, 'Middle'), middle), {
+    ...refusal,
+    ...namesOf(leaf),
+  });
+});
+
 type Presented = readonly [leaf: Issued, issuers: readonly Issued[]];
 
 function underStranger(): Presented {

@@ -20,8 +20,11 @@ export interface KnownCaller {
 export class KnownCallers {
   private readonly callers = new Map<string, KnownCaller>();
 
-  /** @param capacity leaves kept, at some 20 KiB each; the longest unseen are forgotten first, and their callers need a full handshake. */
-  constructor(private readonly capacity = 4_000) {}
+  /**
+   * @param capacity leaves kept; the longest unseen are forgotten first, and their callers need a full handshake. Each takes some
+   *   30 KiB with two intermediates. Where certificates live for an hour there are always as many as fit, in every process.
+   */
+  constructor(private readonly capacity = 1_000) {}
 
   /** Only whom OpenSSL has verified: strangers must not push others out. */
   remember(caller: KnownCaller): void {

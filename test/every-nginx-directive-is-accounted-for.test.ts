@@ -748,6 +748,11 @@ describe('locations beside / become routes', () => {
       'identity.presets': [],
     });
     expect(two(header('i_dn'), header('s_dn')).guards()).toEqual(['proxy_set_header X-Who $ssl_client_s_dn']);
+    const fixed = 'proxy_set_header x-who nobody;';
+    for (const result of [two(fixed, header('s_dn')), two(header('s_dn'), fixed)]) {
+      expect(result.guards()).toEqual(['proxy_set_header x-who nobody']);
+      expect(JSON.stringify(result.settings)).not.toContain('nobody');
+    }
     const hidden = 'proxy_set_header X-Who "";';
     for (const { settings } of [two(hidden, header('s_dn')), two(header('s_dn'), hidden)]) {
       expect(settings['identity.headers']).toEqual({ 'X-Who': 'subject' });

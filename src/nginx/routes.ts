@@ -39,20 +39,37 @@ export interface Site {
 export type CarriedRoute = Map<string, unknown>;
 
 /** Makes the setting of all routes, whose headers have to agree. */
-export function setRoutes({ ledger }: Work, routes: readonly CarriedRoute[], from: Directive): void {
+export function setRoutes({ ledger, http }: Work, routes: readonly CarriedRoute[], from: Directive): void {
   if (routes.length === 0) return;
   ledger.set('routes', routes, from);
   const identity = mapIn(ledger, 'identity.headers');
   const all = [mapIn(ledger, 'forwarded.headers'), ...routes.map((route) => route.get('headers'))];
-  for (const headers of all) if (headers instanceof Map) forget(identity, headers as Map<string, string>);
+  const clashing = all.flatMap((each) => (each instanceof Map ? forget(identity, each as Map<string, string>) : []));
+  for (const level of clashing.length > 0 ? http : []) {
+    forAll(level, (each) => {
+      if (isClash(each, clashing)) ledger.conflict(each, 'the headers of a caller are the same for all paths');
+    });
+  }
   for (const route of routes)
     if ((route.get('headers') as Map<string, string> | undefined)?.size === 0) route.delete('headers');
 }
 
-/** What is hidden in one place and says who calls in another is ours everywhere, and so hidden from callers as well. */
-function forget(identity: ReadonlyMap<string, string>, headers: Map<string, string>): void {
+/**
+ * What is hidden in one place and says who calls in another is ours everywhere, and so hidden from callers as well.
+ * @returns the names (lower case) of headers that say something else here, and are forgotten, too
+ */
+function forget(identity: ReadonlyMap<string, string>, headers: Map<string, string>): string[] {
   const names = new Set([...identity.keys()].map((name) => name.toLowerCase()));
-  for (const [name, fact] of headers) if (fact === 'none' && names.has(name.toLowerCase())) headers.delete(name);
+  const theirs = [...headers].filter(([name]) => names.has(name.toLowerCase()));
+  for (const [name] of theirs) headers.delete(name);
+  return theirs.filter(([, fact]) => fact !== 'none').map(([name]) => name.toLowerCase());
+}
+
+/** Whether a directive gives one of these headers another value than who calls. */
+function isClash({ name, args: [header = '', value = ''] }: Directive, clashing: readonly string[]): boolean {
+  return (
+    /^(?:proxy|grpc)_set_header$/.test(name) && clashing.includes(header.toLowerCase()) && !/^$|^\$ssl_/.test(value)
+  );
 }
 
 /** Carries a location as a route, in what it differs from the settings. */

@@ -171,8 +171,11 @@ it('each of them shows in status and metrics', async () => {
   expect(await sidecar.metric(line)).toBeGreaterThan(3_600);
 });
 
+const DAY = 24 * 3_600_000;
+
 it('one that ends soon is warned of', async () => {
-  const soon = issueServer(ca, { keys, san: [{ dns: 'soon.test' }], notAfter: Date.now() + 36 * 3_600_000 });
+  const validity = { notBefore: Date.now() - 60 * DAY, notAfter: Date.now() + DAY * 1.5 };
+  const soon = issueServer(ca, { keys, san: [{ dns: 'soon.test' }], ...validity });
   const sidecar = await start([write('soon', soon)]);
   await sidecar.logged(({ msg, file }) => /server certificate expires within/.test(msg) && file === at('soon.pem'));
 });

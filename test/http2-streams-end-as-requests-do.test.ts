@@ -4,7 +4,7 @@ import type { Socket } from 'node:net';
 import { afterEach, expect, it } from 'vitest';
 import { startApplication, startRawApplication } from './support/application.js';
 import { answerOf, begin2, call2, openHttp2 } from './support/http2.js';
-import { block, FLAGS, frame, openFrames, request, uint32 } from './support/http2-frames.js';
+import { block, FLAGS, frame, openFrames, request, TYPES, uint32 } from './support/http2-frames.js';
 import { makePki, writePem } from './support/pki.js';
 import { recordOf } from './support/records.js';
 import { startSidecar, type Sidecar } from './support/sidecar.js';
@@ -174,6 +174,27 @@ it.each(['0', '5'])('a body of the announced %s bytes is whole when its caller s
   stream.end();
   expect((await answerOf(stream)).status).toBe(200);
   expect(seen[0]?.body.length).toBe(Number(length));
+});
+
+it('a whole answer to a whole request is followed by no reset', async () => {
+  const { url } = await application((_seen, response) => response.end('ok'));
+  const sidecar = await start(url);
+  const caller = await openFrames(sidecar);
+  open.push(caller.socket);
+  let wasReset = false;
+  void caller.frame((type) => type === TYPES.reset).then(
+    () => (wasReset = true),
+    () => undefined,
+  );
+  for (const [index, path] of ['/one', '/two', '/three'].entries()) {
+    const stream = index * 2 + 1;
+    const head = block([...request(path).map(asPost), ['content-length', '2']]);
+    const body = frame('data', FLAGS.endStream, stream, Buffer.from('hi'));
+    caller.send(frame('headers', FLAGS.endHeaders, stream, head), body);
+    await caller.frame((type, of) => type === TYPES.data && of === stream);
+    expect(await recordOf(sidecar, path)).toMatchObject({ outcome: 'ok', bytesIn: 2 });
+  }
+  expect(wasReset).toBe(false);
 });
 
 it('a caller that resets its stream takes the request to the application along, and leaves its neighbours', async () => {

@@ -1,5 +1,8 @@
+import { X509Certificate } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import { Agent } from 'node:https';
+import { createSecureContext } from 'node:tls';
+import { queryObjects } from 'node:v8';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { startApplication, type Application } from './support/application.js';
 import { call } from './support/caller.js';
@@ -8,6 +11,8 @@ import { startSidecar, type Sidecar } from './support/sidecar.js';
 
 const RELOADS = 500;
 const CONNECTIONS = 50;
+const CONTEXT = createSecureContext().constructor as new () => object;
+const COUNT = { format: 'count' } as const;
 
 describe('500 reloads in a row under load', () => {
   let application: Application;
@@ -60,5 +65,21 @@ describe('500 reloads in a row under load', () => {
     expect(statuses.get(200)).toBeGreaterThan(RELOADS);
     expect(sidecar.refusals()).toEqual([]);
     expect(sidecar.requests().every(({ outcome }) => outcome === 'ok')).toBe(true);
+  }, 60_000);
+
+  it('leave nothing of what they replaced behind', async () => {
+    const agent = new Agent({ keepAlive: true, maxSockets: 4 });
+    const held = async (reloads: number): Promise<number> => {
+      for (let round = 0; round < reloads; round += 1) {
+        await Promise.all(Array.from({ length: 4 }, () => call(sidecar, { agent })));
+        await reload(round);
+      }
+      // Collects garbage first. Contexts of OpenSSL, with the keys and bundles in them, and certificates.
+      return queryObjects(CONTEXT, COUNT) + queryObjects(X509Certificate, COUNT);
+    };
+    const before = await held(20);
+    const after = await held(100);
+    agent.destroy();
+    expect(after - before).toBeLessThan(20);
   }, 60_000);
 });

@@ -142,7 +142,8 @@ export class Http2Answer implements Outgoing {
     if (stream.endAfterHeaders || stream.readableEnded) return;
     setImmediate(() => {
       if (stream.readableEnded || stream.destroyed) return;
-      stream.close(NGHTTP2_NO_ERROR);
+      // A small body is taken without a look for its end: then the caller has nothing more to send.
+      if (stream.state.remoteClose !== 1) stream.close(NGHTTP2_NO_ERROR);
       stream.removeAllListeners('data').resume();
     });
   }

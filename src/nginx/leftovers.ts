@@ -85,7 +85,8 @@ const GROUPS: readonly (readonly [say: Say, names: string])[] = [
     notNeeded('what is carried uses it, or nothing does'),
     'limit_conn_zone proxy_cache_path upstream auth_basic_user_file',
   ],
-  [notNeeded('headers that are not mentioned go on unchanged'), 'proxy_pass_request_body proxy_pass_header'],
+  [notNeeded('headers that are not mentioned go on unchanged'), 'proxy_pass_header'],
+  [lost('a body goes on with its request'), 'proxy_pass_request_body'],
   [
     notNeeded('it applies to rate limits, which are reported'),
     'limit_req_status limit_req_log_level limit_req_dry_run',

@@ -182,18 +182,23 @@ it('a whole answer to a whole request is followed by no reset', async () => {
   const caller = await openFrames(sidecar);
   open.push(caller.socket);
   let wasReset = false;
-  void caller.frame((type) => type === TYPES.reset).then(
-    () => (wasReset = true),
-    () => undefined,
-  );
-  for (const [index, path] of ['/one', '/two', '/three'].entries()) {
+  void caller
+    .frame((type) => type === TYPES.reset)
+    .then(
+      () => (wasReset = true),
+      () => undefined,
+    );
+  const paths = Array.from({ length: 20 }, (_, index) => `/whole-${index}`);
+  const body = Buffer.alloc(700, 'x');
+  const asked = paths.flatMap((path, index) => {
+    const head = block([...request(path).map(asPost), ['content-length', '700']]);
     const stream = index * 2 + 1;
-    const head = block([...request(path).map(asPost), ['content-length', '2']]);
-    const body = frame('data', FLAGS.endStream, stream, Buffer.from('hi'));
-    caller.send(frame('headers', FLAGS.endHeaders, stream, head), body);
-    await caller.frame((type, of) => type === TYPES.data && of === stream);
-    expect(await recordOf(sidecar, path)).toMatchObject({ outcome: 'ok', bytesIn: 2 });
-  }
+    return [frame('headers', FLAGS.endHeaders, stream, head), frame('data', FLAGS.endStream, stream, body)];
+  });
+  caller.send(...asked);
+  for (const path of paths) expect(await recordOf(sidecar, path)).toMatchObject({ outcome: 'ok', bytesIn: 700 });
+  caller.send(frame('ping', 0, 0, Buffer.alloc(8)));
+  await caller.frame((type) => type === TYPES.ping);
   expect(wasReset).toBe(false);
 });
 

@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs';
-import { afterEach, describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it, onTestFinished } from 'vitest';
 import { startApplication, type Application } from './support/application.js';
 import { call } from './support/caller.js';
 import { issueServer, makePki, writePem } from './support/pki.js';
@@ -101,7 +101,10 @@ describe('a worker that is killed', () => {
 
 it('a worker that hangs keeps neither readiness nor metrics waiting for long', async () => {
   const sidecar = await start();
-  process.kill(await pidOf(sidecar, 1), 'SIGSTOP');
+  const pid = await pidOf(sidecar, 1);
+  process.kill(pid, 'SIGSTOP');
+  // Stopped, it would not notice that the others have gone.
+  onTestFinished(() => void process.kill(pid, 'SIGKILL'));
   const before = Date.now();
   expect((await sidecar.admin('/readyz')).status).toBe(200);
   expect(Date.now() - before).toBeLessThan(1_500);

@@ -265,8 +265,8 @@ function readFraming(head: RequestHead, fields: Fields): Framing | Problem {
     return UNKNOWN_BODY;
   }
   if (contentLength === null) return NO_BODY;
-  if (contentLengths > 1 || !/^\d{1,15}$/.test(contentLength)) return bad('several or malformed Content-Length');
-  const length = Number(contentLength);
+  const length = lengthOf(contentLength, contentLengths);
+  if (length === null) return ODD_LENGTH;
   return length === 0 ? NO_BODY : { body: 'length', contentLength: length };
 }
 
@@ -274,15 +274,21 @@ function readFraming(head: RequestHead, fields: Fields): Framing | Problem {
 function readFrames(hasBody: boolean, { contentLength, contentLengths, transferEncoding }: Fields): Framing | Problem {
   if (transferEncoding !== null) return bad('a Transfer-Encoding in HTTP/2');
   if (contentLength === null) return hasBody ? UNKNOWN_BODY : NO_BODY;
-  if (contentLengths > 1 || !/^\d{1,15}$/.test(contentLength)) return bad('several or malformed Content-Length');
-  const length = Number(contentLength);
+  const length = lengthOf(contentLength, contentLengths);
+  if (length === null) return ODD_LENGTH;
   if (!hasBody) return length > 0 ? bad('a Content-Length without a body') : NO_BODY;
   // None is announced, and more may come: chunked, the application does not take it for whole before the caller has said so.
   return length === 0 ? UNKNOWN_BODY : { body: 'length', contentLength: length };
 }
 
+/** Null for several, and for what is no plain number that a double can hold. */
+function lengthOf(written: string, count: number): number | null {
+  return count > 1 || !/^\d{1,15}$/.test(written) ? null : Number(written);
+}
+
 const NO_BODY: Framing = { body: 'none', contentLength: 0 };
 const UNKNOWN_BODY: Framing = { body: 'chunked', contentLength: -1 };
+const ODD_LENGTH = bad('several or malformed Content-Length');
 
 function misdirected(host: string, isServed: ScreenRules['isServed'], serverName: string | null): Problem | null {
   if (isServed === null) return null;

@@ -8,7 +8,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest
 import { startApplication, type Application } from './support/application.js';
 import { call, openRaw, tlsOptions, type Identity } from './support/caller.js';
 import { chainPem, generateKeys, issueClient, makePki } from './support/pki.js';
-import { startSidecar, type Sidecar } from './support/sidecar.js';
+import { sidecarForTest, type Sidecar } from './support/sidecar.js';
 import { visit } from './support/visit.js';
 
 const SECOND = 1_000;
@@ -22,7 +22,6 @@ const deep: Identity = { certPem: chainPem(below, middle), keyPem: below.keyPem 
 const brief = () => ({ thisUpdate: Date.now() - 60 * SECOND, nextUpdate: Date.now() + 30 * SECOND });
 
 let application: Application;
-let sidecars: Sidecar[] = [];
 const agents: Agent[] = [];
 
 beforeAll(async () => {
@@ -35,8 +34,6 @@ beforeAll(async () => {
 afterEach(async () => {
   vi.useRealTimers();
   agents.splice(0).forEach((agent) => agent.destroy());
-  await Promise.all(sidecars.map((sidecar) => sidecar.stop()));
-  sidecars = [];
 });
 
 afterAll(() => application.stop());
@@ -44,9 +41,7 @@ afterAll(() => application.stop());
 async function start(crl: string, settings: Readonly<Record<string, string>> = {}): Promise<Sidecar> {
   const files = { 'clientCert.crl': crl };
   const given = { 'reload.interval': '1h', ...settings };
-  const sidecar = await startSidecar({ pki, upstream: application.url, files, settings: given });
-  sidecars.push(sidecar);
-  return sidecar;
+  return sidecarForTest({ pki, upstream: application.url, files, settings: given });
 }
 
 /** Only the clock is put forward: timers go on as they are, so what has to happen happens within seconds. */

@@ -7,7 +7,7 @@ import type { Identity } from './support/caller.js';
 import { generateKeys, issueClient, makePki } from './support/pki.js';
 import { endPrograms, startRun } from './support/program.js';
 import { serialOf } from './support/workers.js';
-import { startSidecar, type Sidecar } from './support/sidecar.js';
+import { sidecarForTest, type Sidecar } from './support/sidecar.js';
 import { visit, type Visit } from './support/visit.js';
 
 const pki = makePki();
@@ -16,24 +16,17 @@ const renewed = pki.client;
 const ALLOW = '[{commonName: im.qq.com}]';
 
 let application: Application;
-let sidecars: Sidecar[] = [];
 
 beforeAll(async () => {
   application = await startApplication();
 });
 
-afterEach(async () => {
-  await Promise.all(sidecars.map((sidecar) => sidecar.stop()));
-  sidecars = [];
-  endPrograms();
-});
+afterEach(endPrograms);
 
 afterAll(() => application.stop());
 
 async function start(yaml: string): Promise<Sidecar> {
-  const sidecar = await startSidecar({ pki, upstream: application.url, yaml });
-  sidecars.push(sidecar);
-  return sidecar;
+  return sidecarForTest({ pki, upstream: application.url, yaml });
 }
 
 async function rewrite(sidecar: Sidecar, yaml: string): Promise<void> {

@@ -7,7 +7,7 @@ import { startApplication, valuesOf, type Application } from './support/applicat
 import type { Identity } from './support/caller.js';
 import { chainPem, createAuthority, generateKeys, issueClient, makePki, temporaryDirectory } from './support/pki.js';
 import { endPrograms, startRun } from './support/program.js';
-import { startSidecar, type Sidecar } from './support/sidecar.js';
+import { sidecarForTest, type Sidecar } from './support/sidecar.js';
 import { visit } from './support/visit.js';
 
 const pki = makePki();
@@ -26,17 +26,12 @@ function keyFile(bytes: Buffer = randomBytes(80)): string {
 }
 
 let application: Application;
-let sidecars: Sidecar[] = [];
 
 beforeAll(async () => {
   application = await startApplication();
 });
 
-afterEach(async () => {
-  await Promise.all(sidecars.map((sidecar) => sidecar.stop()));
-  sidecars = [];
-  endPrograms();
-});
+afterEach(endPrograms);
 
 afterAll(async () => {
   await application.stop();
@@ -44,8 +39,8 @@ afterAll(async () => {
 });
 
 /** One replica: what it remembers is its own. */
-async function replica(keyFiles: readonly string[], options: Parameters<typeof startSidecar>[0] = {}) {
-  const sidecar = await startSidecar({
+async function replica(keyFiles: readonly string[], options: Parameters<typeof sidecarForTest>[0] = {}) {
+  return sidecarForTest({
     pki,
     upstream: application.url,
     ...options,
@@ -57,8 +52,6 @@ async function replica(keyFiles: readonly string[], options: Parameters<typeof s
       ...options.settings,
     },
   });
-  sidecars.push(sidecar);
-  return sidecar;
 }
 
 /** What the application learned about the caller of its last request. */

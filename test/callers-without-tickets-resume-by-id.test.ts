@@ -1,11 +1,11 @@
 import { constants } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
-import { afterEach, beforeAll, afterAll, describe, expect, it } from 'vitest';
+import { beforeAll, afterAll, describe, expect, it } from 'vitest';
 import { SessionCache } from '../src/listen/resumption.js';
 import { startApplication, type Application } from './support/application.js';
 import type { Identity } from './support/caller.js';
 import { chainPem, createAuthority, generateKeys, issueClient, makePki } from './support/pki.js';
-import { startSidecar, type Sidecar, type SidecarOptions } from './support/sidecar.js';
+import { sidecarForTest, type Sidecar, type SidecarOptions } from './support/sidecar.js';
 import { visit } from './support/visit.js';
 
 const pki = makePki();
@@ -17,22 +17,15 @@ const deep: Identity = { certPem: chainPem(below, middle), keyPem: below.keyPem 
 const PLAIN = { version: 'TLSv1.2', tls: { secureOptions: constants.SSL_OP_NO_TICKET } } as const;
 
 let application: Application;
-let sidecars: Sidecar[] = [];
 
 beforeAll(async () => {
   application = await startApplication();
-});
-afterEach(async () => {
-  await Promise.all(sidecars.map((sidecar) => sidecar.stop()));
-  sidecars = [];
 });
 afterAll(() => application.stop());
 
 async function start(options: SidecarOptions = {}): Promise<Sidecar> {
   const settings = { 'reload.interval': '1h', ...options.settings };
-  const sidecar = await startSidecar({ pki, upstream: application.url, ...options, settings });
-  sidecars.push(sidecar);
-  return sidecar;
+  return sidecarForTest({ pki, upstream: application.url, ...options, settings });
 }
 
 describe('a session is resumed by its id', () => {

@@ -2,12 +2,12 @@ import { createPrivateKey } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ConnectionOptions } from 'node:tls';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { tableOfNames } from '../src/admit/host-names.js';
 import { startApplication, valuesOf, type Application } from './support/application.js';
 import { call, openRaw } from './support/caller.js';
 import { generateKeys, issueServer, makePki, temporaryDirectory, writePem, type Issued } from './support/pki.js';
-import { startSidecar, type Sidecar, type SidecarOptions } from './support/sidecar.js';
+import { sidecarForTest, type Sidecar, type SidecarOptions } from './support/sidecar.js';
 import { visit } from './support/visit.js';
 
 const pki = makePki();
@@ -30,13 +30,8 @@ const deeper = write('deeper', serverFor('*.deep.example.com'));
 const told = write('told', serverFor('other.test')).replace('}', ', serverNames: [Given.Test, "*.given.test"]}');
 
 let application: Application;
-let sidecars: Sidecar[] = [];
 beforeAll(async () => {
   application = await startApplication();
-});
-afterEach(async () => {
-  await Promise.all(sidecars.map((sidecar) => sidecar.stop()));
-  sidecars = [];
 });
 afterAll(async () => {
   await application.stop();
@@ -44,7 +39,7 @@ afterAll(async () => {
 });
 
 async function start(certificates: readonly string[], options: SidecarOptions = {}): Promise<Sidecar> {
-  const sidecar = await startSidecar({
+  return sidecarForTest({
     pki,
     upstream: application.url,
     ...options,
@@ -55,8 +50,6 @@ async function start(certificates: readonly string[], options: SidecarOptions = 
       ...options.settings,
     },
   });
-  sidecars.push(sidecar);
-  return sidecar;
 }
 
 /** Common name of the certificate that a caller is shown. */

@@ -1,3 +1,4 @@
+import { onTestFinished } from 'vitest';
 import { startApp, type App } from '../../src/app.js';
 import { loadConfig } from '../../src/config/load.js';
 import { loadCredentials } from '../../src/trust/credentials.js';
@@ -88,6 +89,13 @@ export async function startSidecar(options: SidecarOptions = {}): Promise<Sideca
       directory.remove();
     },
   };
+}
+
+/** The same, stopped when the test that it is called in is over. */
+export async function sidecarForTest(options: SidecarOptions = {}): Promise<Sidecar> {
+  const sidecar = await startSidecar(options);
+  onTestFinished(() => sidecar.stop());
+  return sidecar;
 }
 
 function createLogSink() {

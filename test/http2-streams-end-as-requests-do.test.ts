@@ -188,17 +188,22 @@ it('a whole answer to a whole request is followed by no reset', async () => {
       () => (wasReset = true),
       () => undefined,
     );
-  const paths = Array.from({ length: 20 }, (_, index) => `/whole-${index}`);
-  const body = Buffer.alloc(700, 'x');
+  const paths = Array.from({ length: 10 }, (_, index) => `/whole-${index}`);
   const asked = paths.flatMap((path, index) => {
-    const head = block([...request(path).map(asPost), ['content-length', '700']]);
+    const head = block([...request(path).map(asPost), ['content-length', '300']]);
     const stream = index * 2 + 1;
-    return [frame('headers', FLAGS.endHeaders, stream, head), frame('data', FLAGS.endStream, stream, body)];
+    const body = frame('data', FLAGS.endStream, stream, Buffer.alloc(300, 'x'));
+    return [frame('headers', FLAGS.endHeaders, stream, head), body];
   });
-  caller.send(...asked);
-  for (const path of paths) expect(await recordOf(sidecar, path)).toMatchObject({ outcome: 'ok', bytesIn: 700 });
-  caller.send(frame('ping', 0, 0, Buffer.alloc(8)));
-  await caller.frame((type) => type === TYPES.ping);
+  // Two TLS records in one packet. While the pings of the first are being answered, Node 20 reads no further than to the first
+  // body in the second, and then all the rest at once: bodies are there when their requests are looked at.
+  const ping = frame('ping', 0, 0, Buffer.from('to begin'));
+  const pings = Array.from({ length: Math.ceil(Buffer.concat(asked).length / ping.length) }, () => ping);
+  caller.socket.setMaxSendFragment(pings.length * ping.length);
+  caller.send(...pings, ...asked);
+  for (const path of paths) expect(await recordOf(sidecar, path)).toMatchObject({ outcome: 'ok', bytesIn: 300 });
+  caller.send(frame('ping', 0, 0, Buffer.from('to end..')));
+  await caller.frame((type, _stream, payload) => type === TYPES.ping && payload.toString() === 'to end..');
   expect(wasReset).toBe(false);
 });
 

@@ -95,7 +95,7 @@ export class Passage implements RelayOptions, TunnelObserver {
   /** @param permit whose identity the application is told: under a route that asks nobody it is nobody's */
   identityHeaders({ identity }: Permit): readonly string[] {
     const { connection } = this.call;
-    return identity === connection.identity ? connection.identityHeaders : connection.anonymousHeaders;
+    return identity === connection.identity ? connection.identityHeaders : connection.anonymousHeaders();
   }
 
   rewriteInput({ connectionTokens, host }: ScreenedRequest): RewriteInput {

@@ -2,6 +2,8 @@ import { randomBytes } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { UnreadableCertificateError } from '../src/identify/der.js';
+import { readSession } from '../src/identify/session.js';
 import { SessionTickets } from '../src/trust/session-tickets.js';
 import { startApplication, valuesOf, type Application } from './support/application.js';
 import type { Identity } from './support/caller.js';
@@ -174,6 +176,36 @@ describe.each(['TLSv1.2', 'TLSv1.3'] as const)('with %s', (version) => {
 it('a Node that cannot be given the keys gives no tickets', () => {
   const tickets = new SessionTickets([randomBytes(80)], 'trust');
   expect(() => tickets.useIn({ context: {} }, true)).toThrow(/tls\.sessions\.resumption/);
+});
+
+it('each ticket is sealed with an IV of its own (RFC 5077 §4)', () => {
+  interface Handle {
+    enableTicketKeyCallback(): void;
+    onticketkeycallback?: (name: Buffer, iv: Buffer, seals: boolean) => [number, Buffer, Buffer, Buffer, Buffer];
+  }
+  const handle: Handle = { enableTicketKeyCallback: () => undefined };
+  new SessionTickets([randomBytes(80)], 'trust').useIn({ context: handle }, true);
+  const ivs = Array.from({ length: 1_000 }, () => {
+    const iv = handle.onticketkeycallback?.(Buffer.alloc(16), Buffer.alloc(16), true)[4];
+    return iv?.toString('hex');
+  });
+  expect(new Set(ivs).size).toBe(1_000);
+  expect(ivs.every((iv) => iv?.length === 32)).toBe(true);
+});
+
+it('what is no session of OpenSSL is not read', async () => {
+  const sidecar = await replica([keyFile()]);
+  const { session = Buffer.alloc(0) } = await visit(sidecar, { version: 'TLSv1.3' });
+  expect(readSession(session).complaint).toBe(0);
+  expect(readSession(Buffer.from('3003020101', 'hex'))).toEqual({ leaf: null, complaint: 0 });
+  expect(readSession(Buffer.from('3005a50302011a', 'hex'))).toEqual({ leaf: null, complaint: 26 });
+  for (let length = 0; length < session.length; length++) {
+    expect(() => readSession(session.subarray(0, length))).toThrow(UnreadableCertificateError);
+  }
+  // More behind it, another type, a length without an end, one beyond the end, a complaint that is no number.
+  for (const wrong of ['300302010100', '3103020101', '3080020101', '30030203010101', '3005a503040105', '3084']) {
+    expect(() => readSession(Buffer.from(wrong, 'hex'))).toThrow(UnreadableCertificateError);
+  }
 });
 
 it('the next process resumes it, after a restart', async () => {

@@ -77,6 +77,6 @@ export interface Connection {
   readonly openedAt: number;
   /** Flat list name, value, name, value … of the identity headers; depends on the connection alone, so built once. */
   readonly identityHeaders: readonly string[];
-  /** The same where nobody is asked who he is (`verify: off`). */
-  readonly anonymousHeaders: readonly string[];
+  /** The same where nobody is asked who he is (`verify: off`); the same list each time. */
+  anonymousHeaders(): readonly string[];
 }

@@ -1,9 +1,9 @@
-import { expectTag, readDer, type DerElement } from './der.js';
+import { UnreadableCertificateError } from './der.js';
 
 /** What a session says about the handshake that began it. */
 export interface SessionFacts {
-  /** DER of the caller's certificate; null when it showed none. */
-  readonly leaf: Buffer | null;
+  /** DER of the caller's certificate, within the session; null when it showed none. */
+  readonly leaf: Uint8Array | null;
   /** OpenSSL's number for its complaint about it (x509_vfy.h); 0 for none. */
   readonly complaint: number;
 }
@@ -16,19 +16,57 @@ const VERIFY_RESULT = 0xa5;
 /**
  * Reads OpenSSL's form of a session (i2d_SSL_SESSION(3)). It may come from a ticket, so only one whose seal was checked
  * is handed in here.
+ *
+ * Stepped over by hand, since each handshake does it, a resumed one twice: as a tree of elements, like a certificate, it took
+ * as long as opening the ticket. Whether it is strict DER need not be asked of what OpenSSL has written itself.
  * @throws UnreadableCertificateError when it is no such thing
  */
 export function readSession(session: Uint8Array): SessionFacts {
-  const fields = expectTag(readDer(session), SEQUENCE).children;
-  const leaf = fields.find(({ tag }) => tag === PEER_CERTIFICATE);
-  const complaint = fields.find(({ tag }) => tag === VERIFY_RESULT);
-  return {
-    leaf: leaf === undefined ? null : Buffer.from(leaf.content),
-    // X509_V_OK is the default, which DER leaves out.
-    complaint: complaint === undefined ? 0 : numberOf(complaint),
-  };
+  const whole = elementAt(session, 0, session.length);
+  if (whole.tag !== SEQUENCE || whole.end !== session.length) throw unreadable();
+  let leaf: Uint8Array | null = null;
+  // X509_V_OK is the default, which DER leaves out.
+  let complaint = 0;
+  for (let at = whole.start; at < whole.end;) {
+    const field = elementAt(session, at, whole.end);
+    if (field.tag === PEER_CERTIFICATE) leaf = session.subarray(field.start, field.end);
+    if (field.tag === VERIFY_RESULT) complaint = numberIn(session, field);
+    at = field.end;
+  }
+  return { leaf, complaint };
 }
 
-function numberOf({ children }: DerElement): number {
-  return parseInt(Buffer.from(expectTag(children[0], INTEGER).content).toString('hex'), 16);
+/** An element: its identifier octet, and where its content stands. */
+interface Field {
+  readonly tag: number;
+  readonly start: number;
+  readonly end: number;
+}
+
+/** @throws UnreadableCertificateError when it reaches beyond the end of what is around it */
+function elementAt(bytes: Uint8Array, at: number, limit: number): Field {
+  const tag = bytes[at] ?? NaN;
+  let length = bytes[at + 1] ?? NaN;
+  let start = at + 2;
+  if (length >= LONG_FORM) {
+    const octets = length - LONG_FORM;
+    length = octets === 0 ? NaN : 0;
+    for (const last = start + octets; start < last; start++) length = length * 256 + (bytes[start] ?? NaN);
+  }
+  const end = start + length;
+  // Not the other way round: what is missing is NaN, and nothing is true of that.
+  if (!(end <= limit)) throw unreadable();
+  return { tag, start, end };
+}
+
+const LONG_FORM = 0x80;
+
+function numberIn(bytes: Uint8Array, field: Field): number {
+  const { tag, start, end } = elementAt(bytes, field.start, field.end);
+  if (tag !== INTEGER) throw unreadable();
+  return parseInt(Buffer.from(bytes.subarray(start, end)).toString('hex'), 16);
+}
+
+function unreadable(): Error {
+  return new UnreadableCertificateError('a session cannot be read');
 }

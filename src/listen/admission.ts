@@ -96,7 +96,7 @@ export class Admission {
     this.trust = parts.trust();
     this.timer = setTimeout(() => this.onTimeout(), parts.handshakeTimeout);
     raw.on('error', (error) => this.onError(error));
-    raw.once('close', () => this.onError(new Error('the caller closed the connection')));
+    raw.once('close', () => this.onClose());
     if (parts.isProxySender === null) this.begin();
     else if (parts.isProxySender(this.peer.address)) this.expectProxyHeader();
     else this.drop('proxy_untrusted', 'the address is not in listen.proxyProtocolFrom');
@@ -192,6 +192,11 @@ export class Admission {
     this.drop('handshake_timeout', `no complete ${this.awaited} within ${this.parts.handshakeTimeout} ms`);
   }
 
+  /** Most connections close long after their verdict: for them there is no error to be made. */
+  private onClose(): void {
+    if (!this.decided) this.onError(new Error('the caller closed the connection'));
+  }
+
   private onError(error: Error & { code?: string }): void {
     if (this.decided) return;
     const { reason, text } = this.explain(error);
@@ -223,7 +228,7 @@ export class Admission {
   private decide(socket: TLSSocket): void {
     const { policy } = this.trust;
     const now = Date.now();
-    const peer = this.early ?? readPeer(socket, (leaf) => policy.knownCallers.recallWhole(leaf, now)?.leaf ?? null);
+    const peer = this.early ?? readPeer(socket, (leaf) => policy.knownCallers.recallWhole(leaf, now));
     const tls = tlsFacts(socket, this.askedName);
     const verdict = judge({ peer, tls, now }, policy);
     if (!verdict.admitted) {

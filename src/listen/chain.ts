@@ -80,8 +80,26 @@ function issued(issuer: X509Certificate, subject: X509Certificate, search: Searc
   return search.checks <= MAX_CHECKS && subject.verify(issuer.publicKey);
 }
 
-function isValid({ validFrom, validTo }: X509Certificate, now: number): boolean {
-  return Date.parse(validFrom) <= now && now <= Date.parse(validTo);
+function isValid(certificate: X509Certificate, now: number): boolean {
+  const { from, to } = validityOf(certificate);
+  return from <= now && now <= to;
+}
+
+/** Milliseconds since the epoch. */
+interface Validity {
+  readonly from: number;
+  readonly to: number;
+}
+
+/** Node shows dates as text. Paths of known callers are asked for them several times a handshake. */
+const validities = new WeakMap<X509Certificate, Validity>();
+
+function validityOf(certificate: X509Certificate): Validity {
+  const read = validities.get(certificate);
+  if (read !== undefined) return read;
+  const validity = { from: Date.parse(certificate.validFrom), to: Date.parse(certificate.validTo) };
+  validities.set(certificate, validity);
+  return validity;
 }
 
 function isSelfIssued(certificate: X509Certificate): boolean {

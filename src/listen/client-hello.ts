@@ -39,7 +39,7 @@ export function readClientHello(bytes: Buffer): ClientHello | 'incomplete' | nul
   if (bytes[1] !== TLS_MAJOR || length < MESSAGE_HEADER || length > LONGEST_RECORD) return null;
   if (bytes.length < RECORD_HEADER + length) return 'incomplete';
   try {
-    return parse(bytes.subarray(RECORD_HEADER, RECORD_HEADER + length));
+    return parse(new Reader(bytes, RECORD_HEADER, RECORD_HEADER + length));
   } catch (error) {
     if (error instanceof CutShort) return null;
     throw error;
@@ -66,17 +66,16 @@ export function peekClientHello(raw: Socket, use: (hello: ClientHello | null) =>
   raw.resume();
 }
 
-function parse(record: Buffer): ClientHello | null {
-  const message = new Reader(record);
+function parse(message: Reader): ClientHello | null {
   if (message.number(1) !== CLIENT_HELLO) return null;
-  const body = new Reader(message.vector(3));
+  const body = message.vector(3);
   body.take(VERSION_AND_RANDOM);
   body.vector(1);
   body.vector(2);
   body.vector(1);
-  const extensions = new Map<number, Buffer>();
+  const extensions = new Map<number, Reader>();
   if (!body.isAtEnd) {
-    const list = new Reader(body.vector(2));
+    const list = body.vector(2);
     while (!list.isAtEnd) {
       const type = list.number(2);
       // OpenSSL refuses a hello that has an extension twice.
@@ -87,7 +86,7 @@ function parse(record: Buffer): ClientHello | null {
   return describe(extensions);
 }
 
-function describe(extensions: ReadonlyMap<number, Buffer>): ClientHello | null {
+function describe(extensions: ReadonlyMap<number, Reader>): ClientHello | null {
   const ticket = extensions.get(SESSION_TICKET);
   const identities = extensions.get(PRE_SHARED_KEY);
   const names = extensions.get(SERVER_NAME);
@@ -97,7 +96,7 @@ function describe(extensions: ReadonlyMap<number, Buffer>): ClientHello | null {
     serverName,
     tickets: [
       // Empty: no ticket yet, but one would be welcome.
-      ...(ticket === undefined || ticket.length === 0 ? [] : [ticket]),
+      ...(ticket === undefined || ticket.isAtEnd ? [] : [ticket.rest]),
       ...(identities === undefined ? [] : readIdentities(identities)),
     ],
     withoutTickets: ticket === undefined && !extensions.has(SUPPORTED_VERSIONS),
@@ -108,20 +107,19 @@ const HOST_NAME = 0;
 const PLAIN_NAME = /^[!-~]{1,255}$/;
 
 /** RFC 6066 §3. OpenSSL takes one name and no more. @returns undefined when that is not what is there */
-function readServerName(extension: Buffer): string | undefined {
-  const whole = new Reader(extension);
-  const list = new Reader(whole.vector(2));
+function readServerName(whole: Reader): string | undefined {
+  const list = whole.vector(2);
   const type = list.number(1);
-  const name = list.vector(2).toString('latin1');
+  const name = list.vector(2).rest.toString('latin1');
   return type === HOST_NAME && list.isAtEnd && whole.isAtEnd && PLAIN_NAME.test(name) ? name : undefined;
 }
 
 /** RFC 8446 §4.2.11: each identity is followed by its obfuscated age; the binders after them are none of our business. */
-function readIdentities(extension: Buffer): Buffer[] {
-  const list = new Reader(new Reader(extension).vector(2));
+function readIdentities(extension: Reader): Buffer[] {
+  const list = extension.vector(2);
   const identities: Buffer[] = [];
   while (!list.isAtEnd) {
-    identities.push(list.vector(2));
+    identities.push(list.vector(2).rest);
     list.take(4);
   }
   return identities;
@@ -129,30 +127,38 @@ function readIdentities(extension: Buffer): Buffer[] {
 
 class CutShort extends Error {}
 
-/** Reads from the front. Every step is checked against the end. */
+/** Reads a part of some bytes from its front. Every step is checked against the end of that part. */
 class Reader {
-  private offset = 0;
-
-  constructor(private readonly bytes: Buffer) {}
+  constructor(
+    private readonly bytes: Buffer,
+    private offset: number,
+    private readonly end: number,
+  ) {}
 
   get isAtEnd(): boolean {
-    return this.offset === this.bytes.length;
+    return this.offset === this.end;
   }
 
-  take(length: number): Buffer {
-    const end = this.offset + length;
-    if (end > this.bytes.length) throw new CutShort();
-    const taken = this.bytes.subarray(this.offset, end);
-    this.offset = end;
-    return taken;
+  /** What is left. */
+  get rest(): Buffer {
+    return this.bytes.subarray(this.offset, this.end);
+  }
+
+  /** @returns where it began */
+  take(length: number): number {
+    const start = this.offset;
+    if (start + length > this.end) throw new CutShort();
+    this.offset = start + length;
+    return start;
   }
 
   number(size: number): number {
-    return this.take(size).readUIntBE(0, size);
+    return this.bytes.readUIntBE(this.take(size), size);
   }
 
   /** What a length of `size` bytes stands in front of. */
-  vector(size: number): Buffer {
-    return this.take(this.number(size));
+  vector(size: number): Reader {
+    const start = this.take(this.number(size));
+    return new Reader(this.bytes, start, this.offset);
   }
 }

@@ -18,7 +18,6 @@ export class Hallway {
   enter(raw: Socket, address: string): void {
     this.addresses.set(raw, address);
     this.count(address);
-    raw.once('close', () => this.leave(raw));
     if (this.addresses.size > this.room) this.crowdOut();
   }
 

@@ -1,4 +1,4 @@
-import { createHash, type X509Certificate } from 'node:crypto';
+import { hash, type X509Certificate } from 'node:crypto';
 import type { PeerCertificate } from '../identify/peer-identity.js';
 import { isPathValid } from './chain.js';
 
@@ -38,7 +38,7 @@ export class KnownCallers {
 
   /** @param der of the leaf */
   recall(der: Uint8Array): KnownCaller | null {
-    return this.callers.get(createHash('sha256').update(der).digest('hex')) ?? null;
+    return this.callers.get(hash('sha256', der, 'hex')) ?? null;
   }
 
   /**

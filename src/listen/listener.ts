@@ -35,7 +35,7 @@ export interface ListenerParts {
   readonly trust: () => Trust;
   readonly entrance: Entrance;
   readonly observer: Observer;
-  readonly identityHeaders: (identity: PeerIdentity, now: number) => string[];
+  readonly identityHeaders: (identity: PeerIdentity, now: number) => readonly string[];
   readonly isTrustedProxy: (address: string) => boolean;
   /** See `AdmissionParts`. */
   readonly isProxySender: ((address: string) => boolean) | null;
@@ -61,6 +61,8 @@ export class Listener {
   private readonly sockets = new Set<Socket>();
   private readonly hallway = new Hallway(HALLWAY_ROOM);
   private nextId = 1;
+  /** What callers connect to; to ask each socket for it would take a system call. */
+  private port = 0;
 
   constructor(private readonly parts: ListenerParts) {
     this.server = createServer({ noDelay: true, keepAlive: true }, (raw) => this.accept(raw));
@@ -74,7 +76,9 @@ export class Listener {
       this.server.listen({ host, port, backlog: 1024 }, () => {
         this.server.off('error', reject);
         this.server.on('error', (error) => this.parts.observer.error('the listener failed', error));
-        resolve(this.server.address() as AddressInfo);
+        const address = this.server.address() as AddressInfo;
+        this.port = address.port;
+        resolve(address);
       });
     });
   }
@@ -91,9 +95,12 @@ export class Listener {
 
   private accept(raw: Socket): void {
     this.sockets.add(raw);
-    raw.once('close', () => this.sockets.delete(raw));
     new Admission(raw, this.admissionParts(raw));
     this.hallway.enter(raw, plainAddress(raw.remoteAddress));
+    raw.once('close', () => {
+      this.sockets.delete(raw);
+      this.hallway.leave(raw);
+    });
   }
 
   private admissionParts(raw: Socket): AdmissionParts {
@@ -115,9 +122,10 @@ export class Listener {
   private enter({ socket, raw, identity, peer, stale }: Entering): void {
     this.hallway.leave(raw);
     const remoteAddress = peer.address;
-    const localPort = raw.localPort ?? this.parts.listen.port;
+    const localPort = this.port;
     const openedAt = Date.now();
     const { identityHeaders } = this.parts;
+    let anonymous: readonly string[] | undefined;
     const connection = {
       id: this.nextId++,
       identity,
@@ -126,7 +134,7 @@ export class Listener {
       localPort,
       openedAt,
       identityHeaders: identityHeaders(identity, openedAt),
-      anonymousHeaders: identityHeaders(anonymousOf(identity), openedAt),
+      anonymousHeaders: () => (anonymous ??= identityHeaders(anonymousOf(identity), openedAt)),
     };
     const source = { remoteAddress, localPort, trusted: this.parts.isTrustedProxy(remoteAddress) };
     this.parts.entrance.enter({ socket, connection, source, stale });

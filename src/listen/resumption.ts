@@ -93,7 +93,7 @@ export class Resumption {
    * for the sake of a health check it would be kept from all others.
    * @param leaf null when nothing is proved
    */
-  private isAllowed(leaf: Buffer | null): boolean {
+  private isAllowed(leaf: Uint8Array | null): boolean {
     const { terms } = this;
     // Most settings have a route without rules, and then there is no certificate to read.
     if (terms.some(({ verify, allow }) => (verify === 'off' ? leaf === null : allow === null))) return true;
@@ -103,7 +103,7 @@ export class Resumption {
     return terms.some(({ verify, allow }) => verify !== 'off' && rulesFor(caller, allow)?.length !== 0);
   }
 
-  private isFollowable(der: Buffer): boolean {
+  private isFollowable(der: Uint8Array): boolean {
     const { knownCallers, anchors } = this.policy;
     const now = Date.now();
     const known = knownCallers.recall(der);

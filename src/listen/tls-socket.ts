@@ -2,6 +2,7 @@ import type { X509Certificate } from 'node:crypto';
 import { isIP, type Server, type Socket } from 'node:net';
 import { type SecureContext, TLSSocket } from 'node:tls';
 import { readSession } from '../identify/session.js';
+import type { KnownCaller } from './known-callers.js';
 import type { Beginning } from './resumption.js';
 
 /**
@@ -38,6 +39,8 @@ export interface PeerVerification {
   readonly presented: readonly X509Certificate[];
   /** Null when OpenSSL has no complaint, or no leaf to complain about; that alone proves nothing, see `judge`. */
   readonly error: { readonly code: string; readonly text: string } | null;
+  /** What is known of the leaf already; then nothing else that was presented was looked at. */
+  readonly known?: KnownCaller;
 }
 
 /** As Node makes it of the oldest entry in OpenSSL's queue of errors. */
@@ -91,37 +94,46 @@ export function startHandshake(raw: Socket, parameters: TlsParameters, beginning
 /**
  * Reads the peer certificate and OpenSSL's verdict; to be called once, on `secure`. Errors of the connection reach its
  * `error` listeners from here on.
- * @param recall finds the certificate of a caller whose chain need not be looked at again, by the DER of its leaf. Node makes
- *   objects of all that was presented before it shows any of it: 130 µs each with Node 20.
+ * @param recall finds a caller whose chain need not be looked at again, by the DER of its leaf. Node makes objects of all that
+ *   was presented before it shows any of it: 130 µs each with Node 20.
  */
-export function readPeer(socket: TLSSocket, recall?: (leaf: Buffer) => X509Certificate | null): PeerVerification {
+export function readPeer(socket: TLSSocket, recall?: (leaf: Uint8Array) => KnownCaller | null): PeerVerification {
   const internals = socket as unknown as TlsSocketInternals;
-  const shown = recall === undefined ? null : shownLeaf(socket);
-  // Where nothing was shown there is nothing to ask OpenSSL about either.
-  const known = shown === null || internals.ssl.verifyError() ? null : (recall?.(shown) ?? null);
-  // The chain first: Node removes it from the session on the first look at the certificate.
-  const leaf = known ?? socket.getPeerX509Certificate() ?? null;
-  const presented = leaf === null || known !== null ? [] : issuersOf(leaf);
-  // Node crashes when it is asked about no certificate before a handshake has ended.
-  const error = leaf === null ? null : internals.ssl.verifyError();
+  const known = recall === undefined ? null : recognize(socket, recall);
+  const peer = known === null ? look(socket) : { leaf: known.leaf, presented: [], error: null, known };
   internals._releaseControl();
   // HTTP/2 would wait for an event that only `tls.Server` and `tls.connect` emit.
   internals.secureConnecting = false;
-  return { leaf, presented, error: error ? { code: error.code ?? 'UNSPECIFIED', text: error.message } : null };
+  return peer;
 }
 
-/** @returns null as well when the session cannot be read: then nobody is recalled */
-function shownLeaf(socket: TLSSocket): Buffer | null {
+/** @returns null for whoever has to be looked at: after each complaint of OpenSSL, and when the session cannot be read */
+function recognize(socket: TLSSocket, recall: (leaf: Uint8Array) => KnownCaller | null): KnownCaller | null {
   const session = socket.getSession();
   if (session === undefined) return null;
   try {
-    return readSession(session).leaf;
+    const { leaf } = readSession(session);
+    // Where nothing was shown there is nothing to ask OpenSSL about either.
+    return leaf === null || verifyError(socket) ? null : recall(leaf);
   } catch {
     return null;
   } finally {
     // The secrets of the connection are in it.
     session.fill(0);
   }
+}
+
+function look(socket: TLSSocket): PeerVerification {
+  // The chain first: Node removes it from the session on the first look at the certificate.
+  const leaf = socket.getPeerX509Certificate() ?? null;
+  const presented = leaf === null ? [] : issuersOf(leaf);
+  // Node crashes when it is asked about no certificate before a handshake has ended.
+  const error = leaf === null ? null : verifyError(socket);
+  return { leaf, presented, error: error ? { code: error.code ?? 'UNSPECIFIED', text: error.message } : null };
+}
+
+function verifyError(socket: TLSSocket): ReturnType<TlsSocketInternals['ssl']['verifyError']> {
+  return (socket as unknown as TlsSocketInternals).ssl.verifyError();
 }
 
 /**

@@ -69,7 +69,7 @@ interface Finding {
 function examine(handshake: Handshake, policy: Policy): Finding {
   const { leaf } = handshake.peer;
   if (leaf === null) return faulty('no_certificate', 'client sent no required SSL certificate', null);
-  const known = policy.knownCallers.recall(leaf.raw);
+  const known = handshake.peer.known ?? policy.knownCallers.recall(leaf.raw);
   const certificate = known?.certificate ?? readOrNull(leaf);
   if (certificate === null) return faulty('invalid', 'the certificate cannot be parsed', null);
   return examineCertificate({ handshake, policy, leaf, certificate, known });

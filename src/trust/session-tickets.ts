@@ -1,4 +1,4 @@
-import { createDecipheriv, createHmac, hkdfSync, randomBytes, timingSafeEqual } from 'node:crypto';
+import { createDecipheriv, createHmac, hkdfSync, randomFillSync, timingSafeEqual } from 'node:crypto';
 import type { SecureContext } from 'node:tls';
 import { readSession, type SessionFacts } from '../identify/session.js';
 
@@ -54,7 +54,7 @@ export class SessionTickets {
     }
     internals.enableTicketKeyCallback();
     internals.onticketkeycallback = (name, _iv, seals) => {
-      if (seals) return answer(SEAL_OR_OPEN, this.newest, randomBytes(IV_BYTES));
+      if (seals) return answer(SEAL_OR_OPEN, this.newest, freshIv());
       const key = opens ? this.keyFor(name) : undefined;
       if (key === undefined) return answer(IGNORE, this.newest);
       return answer(key === this.newest ? SEAL_OR_OPEN : OPEN_AND_RENEW, key);
@@ -97,6 +97,20 @@ function answer(verdict: number, { hmac, aes, name }: TicketKey, iv: Buffer = NO
 }
 
 const NO_IV = Buffer.alloc(IV_BYTES);
+
+/** To ask for sixteen bytes takes as long as to ask for thousands. */
+const random = Buffer.alloc(256 * IV_BYTES);
+let used = random.length;
+
+/** Never the same bytes twice, and Node has copied them before the next are asked for. */
+function freshIv(): Buffer {
+  if (used === random.length) {
+    randomFillSync(random);
+    used = 0;
+  }
+  used += IV_BYTES;
+  return random.subarray(used - IV_BYTES, used);
+}
 
 function deriveKey(secret: Buffer, digest: string): TicketKey {
   const length = NAME_BYTES + HMAC_BYTES + AES_BYTES;

@@ -39,7 +39,7 @@ export function aConnection(identity: Partial<PeerIdentity> = {}, connection: Pa
     localPort: 8443,
     openedAt: 0,
     identityHeaders: [],
-    anonymousHeaders: [],
+    anonymousHeaders: () => [],
     ...connection,
   };
 }

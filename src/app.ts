@@ -17,6 +17,7 @@ import { Entrance } from './listen/entrance.js';
 import { KnownCallers } from './listen/known-callers.js';
 import { Listener } from './listen/listener.js';
 import { Resumption, SessionCache } from './listen/resumption.js';
+import { offeredProtocols } from './listen/tls-socket.js';
 import type { Policy } from './listen/verdict.js';
 import { Management, type Managed, type ManagementStatus } from './management.js';
 import { accessForm, createAccessLog } from './observe/access-log.js';
@@ -206,7 +207,7 @@ export function createTrust(loaded: Loaded, ticketSecret: Buffer, before: Trust 
       certificates: credentials.servers.map(({ serverCertificate }) => serverCertificate),
       requestCert: !asksNobody(modesOf(config)),
       // As nginx offers. A caller that only speaks others is told so in the handshake.
-      alpn: [...(config.listen.http2 ? ['h2'] : []), 'http/1.1', 'http/1.0'],
+      alpn: offeredProtocols([...(config.listen.http2 ? ['h2'] : []), 'http/1.1', 'http/1.0']),
     },
     resumption: tickets === null ? null : new Resumption(tickets, policy, terms, memory.sessions),
     memory,

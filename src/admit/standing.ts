@@ -27,9 +27,20 @@ export type Standing =
   | { readonly isIn: true; readonly identity: PeerIdentity; readonly rules: AllowList; readonly isClosed: boolean }
   | { readonly isIn: false; readonly problem: Problem };
 
-/** Where a caller stands under each route, the default first. */
+interface Judged {
+  readonly terms: readonly Terms[];
+  readonly standings: readonly Standing[];
+}
+
+const judged = new WeakMap<PeerIdentity, Judged>();
+
+/** Where a caller stands under each route, the default first. Asked for each request, and made anew when the terms are others. */
 export function standingsOf(identity: PeerIdentity, terms: readonly Terms[]): readonly Standing[] {
-  return terms.map((each) => standingUnder(identity, each));
+  const before = judged.get(identity);
+  if (before?.terms === terms) return before.standings;
+  const standings = terms.map((each) => standingUnder(identity, each));
+  judged.set(identity, { terms, standings });
+  return standings;
 }
 
 /** Whether some request of this caller can be served at all. Otherwise it need not reach the parser to be told. */
@@ -57,8 +68,15 @@ function isPassedOver(fault: Fault, identity: PeerIdentity, verify: VerifyMode):
 
 /** A caller whom nobody asked: what it proved is for other routes, and no application that trusts its word may see it. */
 export function anonymousOf(identity: PeerIdentity): PeerIdentity {
-  return { ...identity, verify: 'NONE', certificate: null, chain: [], anchorSha256: null };
+  let anonymous = anonymised.get(identity);
+  if (anonymous === undefined) {
+    anonymous = { ...identity, verify: 'NONE', certificate: null, chain: [], anchorSha256: null };
+    anonymised.set(identity, anonymous);
+  }
+  return anonymous;
 }
+
+const anonymised = new WeakMap<PeerIdentity, PeerIdentity>();
 
 /**
  * Decides about one request. Every route that its path may be read to lead to has to let it in.

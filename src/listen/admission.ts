@@ -95,8 +95,8 @@ export class Admission {
     this.peer = { address: plainAddress(raw.remoteAddress), port: raw.remotePort ?? 0 };
     this.trust = parts.trust();
     this.timer = setTimeout(() => this.onTimeout(), parts.handshakeTimeout);
-    raw.on('error', (error) => this.onError(error));
-    raw.once('close', () => this.onClose());
+    raw.on('error', this.onError);
+    raw.on('close', this.onClose);
     if (parts.isProxySender === null) this.begin();
     else if (parts.isProxySender(this.peer.address)) this.expectProxyHeader();
     else this.drop('proxy_untrusted', 'the address is not in listen.proxyProtocolFrom');
@@ -165,7 +165,7 @@ export class Admission {
     if (this.decided) return;
     const socket = startHandshake(this.raw, this.trust.tls, beginning);
     this.socket = socket;
-    socket.on('error', (error: Error) => this.onError(error));
+    socket.on('error', this.onError);
     socket.once('secure', () => this.onSecure());
     onGivingUp(socket, (error) => this.isOver(socket, error));
   }
@@ -193,17 +193,17 @@ export class Admission {
   }
 
   /** Most connections close long after their verdict: for them there is no error to be made. */
-  private onClose(): void {
+  private readonly onClose = (): void => {
     if (!this.decided) this.onError(new Error('the caller closed the connection'));
-  }
+  };
 
-  private onError(error: Error & { code?: string }): void {
+  private readonly onError = (error: Error & { code?: string }): void => {
     if (this.decided) return;
     const { reason, text } = this.explain(error);
     this.refuse(reason, text, null);
     if (reason === 'plain_http') this.parts.turnAway(this.raw, reason, null);
     else this.raw.destroySoon();
-  }
+  };
 
   private explain(error: HandshakeError): { readonly reason: ConnectionReason; readonly text: string } {
     if (this.noted !== null) return explainVerifyError(this.noted);
@@ -253,6 +253,7 @@ export class Admission {
       return this.turnAway(socket, { reason: 'overloaded', detail: full, certificate: identity.certificate });
     }
     this.settle();
+    this.letGo(socket);
     this.parts.enter(socket, identity, this.peer, stale);
   }
 
@@ -282,11 +283,20 @@ export class Admission {
     });
   }
 
+  /** An admission that listens on would be kept, with all that it knows, as long as the connection is open. */
+  private letGo(socket: TLSSocket): void {
+    this.raw.off('close', this.onClose);
+    for (const each of [this.raw, socket]) each.off('error', this.onError).on('error', ignore);
+  }
+
   private settle(): void {
     this.decided = true;
     clearTimeout(this.timer);
   }
 }
+
+/** Errors of an admitted connection end it, and its end is what is looked at; unheard they would end the process. */
+function ignore(): void {}
 
 /** OpenSSL's lines carry thread ids and source positions; the reason stands between the last colons. */
 function describe(error: Error & { reason?: string }): string {

@@ -48,12 +48,21 @@ export interface ConnectionLine {
   /** Cuts a tunnel that would not be let in by the rules and routes in force. */
   judgeTunnel(): void;
   endIfIdle(): void;
-  /** Ends what has not moved for too long. @param now milliseconds since the epoch */
-  checkProgress(now: number): void;
+  /**
+   * Ends what has not moved for too long.
+   * @param now milliseconds since the epoch
+   * @returns false when there is nothing to look at before the line asks for it again
+   */
+  checkProgress(now: number): boolean;
 }
 
 const LINE = Symbol('line');
 type LineSocket = TLSSocket & { [LINE]?: Line };
+
+/** One function for all connections. */
+function endAfterAnswer(this: LineSocket): void {
+  this[LINE]?.endAfterAnswer();
+}
 
 /**
  * Head room of the parser above `limits.head`: what is a little too large is still read, so that it can be refused by
@@ -65,6 +74,8 @@ const PARSER_SLACK = 32_768;
 export class Entrance {
   readonly server: Server;
   private readonly lines = new Set<ConnectionLine>();
+  /** Those that may stop moving: thousands that are quiet need no look each second. */
+  private readonly moving = new Set<ConnectionLine>();
   private readonly sweeper: NodeJS.Timeout;
   /** Set when callers are told to close. */
   draining = false;
@@ -97,10 +108,12 @@ export class Entrance {
     const line = socket.alpnProtocol === 'h2' ? new Http2Line(this, admitted) : this.openLine(admitted);
     this.lines.add(line);
     this.parts.observer.connectionAdmitted(connection);
-    socket.once('close', () => {
+    socket.on('close', () => {
       this.lines.delete(line);
+      this.moving.delete(line);
       this.parts.observer.connectionClosed(connection);
     });
+    this.watch(line);
     line.start();
   }
 
@@ -109,8 +122,13 @@ export class Entrance {
     const { socket } = admitted;
     (socket as LineSocket)[LINE] = line;
     // Called by Node after the last answer of a connection.
-    socket.destroySoon = () => line.endAfterAnswer();
+    socket.destroySoon = endAfterAnswer;
     return line;
+  }
+
+  /** Looks whether this line moves, until it says that it has come to rest. */
+  watch(line: ConnectionLine): void {
+    this.moving.add(line);
   }
 
   /** Tells callers to close, those of HTTP/1.1 with their next answer. */
@@ -159,7 +177,9 @@ export class Entrance {
   /** A caller who does not read its answer holds a connection to the application with it. */
   private sweep(): void {
     const now = Date.now();
-    for (const line of this.lines) line.checkProgress(now);
+    for (const line of this.moving) {
+      if (!line.checkProgress(now)) this.moving.delete(line);
+    }
   }
 }
 
@@ -210,6 +230,8 @@ class Line implements ConnectionLine {
   private readonly tenure: Tenure;
   private flushed = 0;
   private stalledSince = 0;
+  /** The request served last, until the line has come to rest. */
+  private last: IncomingMessage | null = null;
 
   constructor(
     private readonly entrance: Entrance,
@@ -241,11 +263,17 @@ class Line implements ConnectionLine {
   }
 
   private serve(request: IncomingMessage, response: ServerResponse): void {
-    this.busy = true;
+    this.begin(request);
     this.tenure.requests += 1;
     const underway = this.entrance.parts.proxy.pass(this.call(request), response);
     // A refusal may be over already.
     if (this.busy) this.current = { request, response, underway };
+  }
+
+  private begin(request: IncomingMessage): void {
+    this.busy = true;
+    this.last = request;
+    this.entrance.watch(this);
   }
 
   takeUpgrade(request: IncomingMessage, socket: Duplex, early: Buffer): void {
@@ -255,7 +283,7 @@ class Line implements ConnectionLine {
       return;
     }
     if (this.busy || this.isOver()) return this.outliveParser();
-    this.busy = true;
+    this.begin(request);
     this.ended = true;
     this.tenure.requests += 1;
     this.mayStay = this.entrance.parts.proxy.passUpgrade(this.call(request), socket, early);
@@ -385,6 +413,7 @@ class Line implements ConnectionLine {
     if (this.isOver()) return;
     this.ended = true;
     this.failure = null;
+    this.entrance.watch(this);
     const { newRequestId, unreadableAnswer, observer } = this.entrance.parts;
     const requestId = newRequestId();
     const answer = unreadableAnswer(code, requestId);
@@ -408,16 +437,24 @@ class Line implements ConnectionLine {
     endLingering(this.admitted.socket);
   }
 
-  checkProgress(now: number): void {
+  checkProgress(now: number): boolean {
     const { socket } = this.admitted;
     if (this.gate?.isStuck(now) === true) this.loseTheRest(this.gate);
+    if (!this.busy && !this.ended && socket.writableLength === 0) return this.rest();
     const flushed = socket.bytesWritten - socket.writableLength;
     if (socket.writableLength === 0 || flushed !== this.flushed || this.stalledSince === 0) {
       this.flushed = flushed;
       this.stalledSince = now;
-      return;
-    }
-    if (now - this.stalledSince >= this.entrance.parts.limits.bodyIdleTimeout) socket.destroy();
+    } else if (now - this.stalledSince >= this.entrance.parts.limits.bodyIdleTimeout) socket.destroy();
+    return true;
+  }
+
+  /** A body that was taken whole leaves its request without an end, and Node's parser keeps it until the next one comes. */
+  private rest(): false {
+    this.last?.resume();
+    this.last = null;
+    this.stalledSince = 0;
+    return false;
   }
 }
 

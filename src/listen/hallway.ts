@@ -15,6 +15,7 @@ export class Hallway {
 
   constructor(private readonly room: number) {}
 
+  /** Whoever lets it enter says when it is gone. */
   enter(raw: Socket, address: string): void {
     this.addresses.set(raw, address);
     this.count(address);

@@ -171,7 +171,8 @@ export class Http2Line implements ConnectionLine {
     if (this.answers.size === 0) this.retire();
   }
 
-  checkProgress(now: number): void {
+  /** Always to be looked at: Node keeps no deadlines for it. */
+  checkProgress(now: number): true {
     const { bodyIdleTimeout } = this.entrance.parts.limits;
     this.reportUnread();
     this.endIfFull();
@@ -179,6 +180,7 @@ export class Http2Line implements ConnectionLine {
       if (isPast(answer.stalled(now), now, bodyIdleTimeout)) this.giveUp(answer);
     }
     if (this.answers.size === 0) this.checkIdle(now);
+    return true;
   }
 
   private giveUp(answer: Http2Answer): void {

@@ -97,7 +97,8 @@ export class Listener {
     this.sockets.add(raw);
     new Admission(raw, this.admissionParts(raw));
     this.hallway.enter(raw, plainAddress(raw.remoteAddress));
-    raw.once('close', () => {
+    // Emitted once; `once` would keep four objects more for each open connection.
+    raw.on('close', () => {
       this.sockets.delete(raw);
       this.hallway.leave(raw);
     });

@@ -1,5 +1,5 @@
 import type { Routing } from '../admit/routes.js';
-import { standingsOf, type Standing, type Terms } from '../admit/standing.js';
+import { standingsOf, type Standing } from '../admit/standing.js';
 import type { Config } from '../config/config.js';
 import type { Connection } from '../identify/peer-identity.js';
 import type { Call } from '../proxy.js';
@@ -20,8 +20,6 @@ export class Tenure {
   requests = 0;
   /** Set when the caller would not be let in today. */
   private change: Change | null = null;
-  private termsSeen: readonly Terms[] | null = null;
-  private seen: readonly Standing[] = [];
 
   /** @param mustReconnect whether the caller has to be verified anew, so that the connection ends with its next answer */
   constructor(
@@ -32,12 +30,7 @@ export class Tenure {
 
   /** Where the caller stands under each route. The lists may have been replaced since the last request. */
   standings(): readonly Standing[] {
-    const { terms } = this.parts.trust();
-    if (terms !== this.termsSeen) {
-      this.termsSeen = terms;
-      this.seen = standingsOf(this.connection.identity, terms);
-    }
-    return this.seen;
+    return standingsOf(this.connection.identity, this.parts.trust().terms);
   }
 
   /** By the same routes as the standings. */

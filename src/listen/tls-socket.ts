@@ -21,7 +21,8 @@ export interface TlsParameters {
   /** All that may be shown. */
   readonly certificates: readonly X509Certificate[];
   readonly requestCert: boolean;
-  readonly alpn: readonly string[];
+  /** By `offeredProtocols`. */
+  readonly alpn: DataView;
 }
 
 /**
@@ -50,7 +51,7 @@ export type HandshakeError = Error & { readonly code?: string; readonly library?
 interface TlsSocketInternals {
   readonly ssl: {
     verifyError(): (Error & { code?: string }) | null | undefined;
-    onerror(error: HandshakeError): void;
+    onerror: (this: unknown, error: HandshakeError) => void;
   };
   _releaseControl(): boolean;
   secureConnecting: boolean;
@@ -87,7 +88,7 @@ export function startHandshake(raw: Socket, parameters: TlsParameters, beginning
     requestCert: parameters.requestCert,
     // Requested in the handshake, decided by us: with `true` the reason of a refusal is lost in an ECONNRESET.
     rejectUnauthorized: false,
-    ALPNProtocols: [...parameters.alpn],
+    ALPNProtocols: parameters.alpn,
   });
 }
 
@@ -142,10 +143,21 @@ function verifyError(socket: TLSSocket): ReturnType<TlsSocketInternals['ssl']['v
  */
 export function onGivingUp(socket: TLSSocket, isOver: (error: HandshakeError) => boolean): void {
   const { ssl } = socket as unknown as TlsSocketInternals;
-  const giveUp = ssl.onerror.bind(ssl);
+  const giveUp = ssl.onerror;
   ssl.onerror = (error) => {
-    if (isOver(error)) giveUp(error);
+    if (isOver(error)) giveUp.call(ssl, error);
   };
+  // There is nothing to ask any more, and who asks would stay as long as the connection.
+  socket.once('secure', () => (ssl.onerror = giveUp));
+}
+
+/**
+ * What may be spoken in a connection, as TLS has it on the wire (RFC 7301 §3.1), the dearest first. Node keeps a copy for each
+ * connection, and of names, or of a Buffer, one in its pool: 20 bytes would keep 8 KiB of handshakes that are long over.
+ */
+export function offeredProtocols(names: readonly string[]): DataView {
+  const bytes = names.flatMap((name) => [name.length, ...Buffer.from(name, 'latin1')]);
+  return new DataView(Uint8Array.from(bytes).buffer);
 }
 
 /** Whether one of our certificates is good for a host name or address. */

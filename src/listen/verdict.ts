@@ -5,6 +5,7 @@ import type { Fault, PeerCertificate, PeerIdentity, Verify } from '../identify/p
 import { isOnlyPath, isPathValid, pathToAnchor, type Issuers } from './chain.js';
 import type { KnownCaller, KnownCallers } from './known-callers.js';
 import { hiddenProblem } from './pardon.js';
+import { sharedIdentity } from './shared-identity.js';
 import type { PeerVerification } from './tls-socket.js';
 import { explainVerifyError, isIssuerError } from './verify-errors.js';
 
@@ -183,18 +184,15 @@ function readOrNull(leaf: X509Certificate): PeerCertificate | null {
 }
 
 function admit({ tls }: Handshake, { fault, certificate = null, issuers = [], anchorSha256 }: Finding): Verdict {
-  const chain = issuers.map((issuer) => issuer.raw);
-  return {
-    admitted: true,
-    identity: {
-      verify: wordFor(fault, certificate),
-      fault,
-      certificate,
-      chain,
-      anchorSha256: anchorSha256 ?? null,
-      tls,
-    },
+  const identity: PeerIdentity = {
+    verify: wordFor(fault, certificate),
+    fault,
+    certificate,
+    chain: issuers.map((issuer) => issuer.raw),
+    anchorSha256: anchorSha256 ?? null,
+    tls,
   };
+  return { admitted: true, identity: sharedIdentity(identity) };
 }
 
 function wordFor(fault: Fault | null, certificate: PeerCertificate | null): Verify {

@@ -1,5 +1,5 @@
 import type { Config } from '../config/config.js';
-import type { Connection } from '../identify/peer-identity.js';
+import type { PeerIdentity } from '../identify/peer-identity.js';
 import { nginxEscape, type Escape } from './escapes.js';
 import { compileFormat, requestLine, statusShown } from './log-format.js';
 import type { Log } from './log.js';
@@ -77,6 +77,7 @@ function levelOf(record: RequestRecord): 'info' | 'warn' {
  * Made by hand: 1.5 µs, against 5 µs for the same fields through pino.
  */
 export function formatJson(record: RequestRecord, ending = ''): string {
+  const { remoteAddress, remotePort, identity } = record.connection;
   return (
     `{"level":"${levelOf(record)}","time":"${isoTime(record.startedAt + record.durationMs)}"` +
     `,"requestId":${jsonString(record.requestId)},"method":${jsonString(record.method)}` +
@@ -84,7 +85,7 @@ export function formatJson(record: RequestRecord, ending = ''): string {
     `,"bytesIn":${jsonNumber(record.bytesIn)},"bytesOut":${jsonNumber(record.bytesOut)}` +
     `,"durationMs":${jsonNumber(record.durationMs)},"upstreamMs":${jsonNumber(record.upstreamMs)}` +
     `,"upgraded":${record.upgraded},"userAgent":${jsonStringOrNull(record.userAgent)}` +
-    `${connectionFields(record.connection)}${ending},"msg":"request"}`
+    `,"peer":${jsonString(peerAddress(remoteAddress, remotePort))}${identityFields(identity)}${ending},"msg":"request"}`
   );
 }
 
@@ -123,23 +124,23 @@ function endsAlike(one: EndFields, other: EndFields): boolean {
   );
 }
 
-const fieldsOfConnection = new WeakMap<Connection, string>();
+const fieldsOfIdentity = new WeakMap<PeerIdentity, string>();
 
-/** Built once a connection, which carries up to a thousand requests. */
-function connectionFields(connection: Connection): string {
-  let fields = fieldsOfConnection.get(connection);
+/** Built once for all connections that share it. */
+function identityFields(identity: PeerIdentity): string {
+  let fields = fieldsOfIdentity.get(identity);
   if (fields === undefined) {
-    fields = buildConnectionFields(connection);
-    fieldsOfConnection.set(connection, fields);
+    // Copied, so that V8 keeps one string and not the tree of its parts.
+    fields = Buffer.from(buildIdentityFields(identity)).toString();
+    fieldsOfIdentity.set(identity, fields);
   }
   return fields;
 }
 
-function buildConnectionFields({ remoteAddress, remotePort, identity }: Connection): string {
-  const { certificate, tls } = identity;
+function buildIdentityFields({ certificate, tls }: PeerIdentity): string {
   const subject = certificate && clip(certificate.subject);
   return (
-    `,"peer":${jsonString(peerAddress(remoteAddress, remotePort))},"subject":${jsonStringOrNull(subject)}` +
+    `,"subject":${jsonStringOrNull(subject)}` +
     `,"serial":${jsonStringOrNull(certificate && clip(certificate.serial))}` +
     `,"sha256":${jsonStringOrNull(certificate && certificate.sha256)}` +
     `,"tlsVersion":${jsonString(tls.version)},"sessionReused":${tls.sessionReused}`

@@ -1,5 +1,5 @@
 import type { Attribute, Preset } from '../config/config.js';
-import type { PeerCertificate, PeerIdentity } from '../identify/peer-identity.js';
+import type { PeerIdentity } from '../identify/peer-identity.js';
 import {
   haproxyIssuer,
   haproxyNotAfter,
@@ -141,40 +141,31 @@ export function namesTaken(names: readonly string[], choice: HeaderChoice): stri
 }
 
 /**
- * Makes the function that turns an identity into a flat list name, value, name, value. It depends on the connection
- * alone, so it is called once for each. Without a certificate only `verify` (NONE) and the facts about TLS are there.
- * Every value is printable ASCII: what cannot be said so is escaped as the dialect does, or left out and reported.
- *
- * Most callers come back, and mostly nothing but their certificate is told: then they are told by the list of the last time.
+ * Makes the function that turns an identity into a flat list name, value, name, value: the same list for the same
+ * identity, unless a value in it depends on the time. Without a certificate only `verify` (NONE) and the facts about TLS
+ * are there. Every value is printable ASCII: what cannot be said so is escaped as the dialect does, or left out and
+ * reported.
  */
 export function createIdentityHeaders(
   options: IdentityHeaderOptions,
 ): (identity: PeerIdentity, now: number) => readonly string[] {
   const entries = withoutRepeats(entriesOf(options));
-  const told = new WeakMap<PeerCertificate, readonly string[]>();
-  const isTold = entries.every(({ attribute }) => !OF_CONNECTION.has(attribute));
+  const dependsOnTime = entries.some(({ attribute }) => attribute === 'daysRemaining');
+  const made = new WeakMap<PeerIdentity, readonly string[]>();
   return (identity, now) => {
-    const { certificate, verify } = identity;
-    // Of an unverified one `verify` says why, which is another time another reason.
-    const key = isTold && verify === 'SUCCESS' ? certificate : null;
-    const before = key === null ? undefined : told.get(key);
+    const before = made.get(identity);
     if (before !== undefined) return before;
-    const headers = entries.flatMap((entry) => headerOf(entry, entry.format(identity, now), options));
+    let isWhole = true;
+    const onOmitted: IdentityHeaderOptions['onOmitted'] = (...omitted) => {
+      isWhole = false;
+      options.onOmitted(...omitted);
+    };
+    const headers = entries.flatMap((entry) => headerOf(entry, entry.format(identity, now), { onOmitted }));
     // What was left out is reported each time.
-    if (key !== null && headers.length === 2 * entries.length) told.set(key, headers);
+    if (isWhole && !dependsOnTime) made.set(identity, headers);
     return headers;
   };
 }
-
-/** What the same certificate brings differently another time: the clock, the path that was found, the handshake. */
-const OF_CONNECTION: ReadonlySet<Attribute> = new Set<Attribute>([
-  'daysRemaining',
-  'chainDer',
-  'tlsVersion',
-  'cipher',
-  'serverName',
-  'sessionReused',
-]);
 
 function headerOf(
   { header, attribute }: Entry,

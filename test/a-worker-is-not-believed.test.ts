@@ -16,14 +16,14 @@ import { configured } from './support/settings.js';
 function member() {
   const orders: { id: number; order: string }[] = [];
   const signals: string[] = [];
-  const stdout = Object.assign(new EventEmitter(), { setEncoding: () => stdout });
+  const stdout = new EventEmitter();
   const child = Object.assign(new EventEmitter(), { pid: 1, stdout, kill: (signal: string) => signals.push(signal) });
   const worker = Object.assign(new EventEmitter(), {
     process: child,
     send: (message: { id: number; order: string }) => orders.push(message),
   });
   const lines: string[] = [];
-  const one = new Member(1, worker as unknown as Worker, (text) => lines.push(text));
+  const one = new Member(1, worker as unknown as Worker, (bytes) => lines.push(bytes.toString()));
   const say = (message: unknown) => worker.emit('message', message);
   const answer = (value: unknown) => say({ id: orders.at(-1)?.id, problems: null, failure: null, value });
   return { one, say, answer, signals, end: () => child.emit('close', null, 'SIGKILL'), lines, stdout };
@@ -127,11 +127,18 @@ describe('what a worker says', () => {
 describe('what a worker writes', () => {
   it('is passed on in whole lines, of which none grows for ever', () => {
     const passed: string[] = [];
-    const lines = new WholeLines((text) => passed.push(text));
-    for (const piece of ['{"a"', ':1}', '\n{"b":2}\n{"c', '":3}\n']) lines.take(piece);
+    const lines = new WholeLines((bytes) => passed.push(bytes.toString()));
+    for (const piece of ['{"a"', ':1}', '\n{"b":2}\n{"c', '":3}\n']) lines.take(Buffer.from(piece));
     expect(passed).toEqual(['{"a":1}\n{"b":2}\n', '{"c":3}\n']);
-    for (let mebibytes = 0; mebibytes < 33; mebibytes += 1) lines.take('x'.repeat(1024 * 1024));
+    for (let mebibytes = 0; mebibytes < 33; mebibytes += 1) lines.take(Buffer.alloc(1024 * 1024, 'x'));
     expect(passed.at(-1)).toMatch(/^x+\n$/);
+  });
+
+  it('is read as bytes: a character may come in two pieces', () => {
+    const passed: string[] = [];
+    const lines = new WholeLines((bytes) => passed.push(bytes.toString()));
+    for (const byte of Buffer.from('{"a":"é😀"}\n')) lines.take(Buffer.of(byte));
+    expect(passed).toEqual(['{"a":"é😀"}\n']);
   });
 });
 
@@ -139,7 +146,7 @@ describe('what a worker writes, for people', () => {
   it('is shown as it is when it makes no sense', () => {
     let shown = '';
     const log = createLog({ level: 'info', pretty: true, destination: { write: (text) => (shown += text) } });
-    log.lines('{"level":"info","time":"2026-11-24T00:00:00Z","msg":"good"}\n{"level\n{}\nplain\n');
+    log.lines(Buffer.from('{"level":"info","time":"2026-11-24T00:00:00Z","msg":"good"}\n{"level\n{}\nplain\n'));
     expect(shown).toMatch(/INFO: good\n\{"level\n[^]*plain\n$/);
   });
 });

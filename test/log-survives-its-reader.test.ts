@@ -52,6 +52,16 @@ describe('a log', () => {
     expect(read()).toBe(numbered(20_000).join(''));
   });
 
+  it('keeps its order when lines of another process come as bytes between its own', async () => {
+    const { output, read } = file();
+    const lines = numbered(20_000);
+    for (const [index, line] of lines.entries()) output.write(index % 3 === 0 ? Buffer.from(line) : line);
+    await output.flush();
+    for (const line of lines.slice(0, 10)) output.write(Buffer.from(line));
+    output.flushSync();
+    expect(read()).toBe([...lines, ...lines.slice(0, 10)].join(''));
+  });
+
   it('arrives without anybody asking', async () => {
     const { output, theirs } = await stream();
     output.write('hello\n');
@@ -101,9 +111,10 @@ describe('a log', () => {
     await untilBroken(output);
     const before = output.dropped();
     output.write('one\ntwo\n');
+    output.write(Buffer.from('three\nfour\nfive\n'));
     await output.flush();
     output.flushSync();
-    expect(output.dropped()).toBe(before + 2);
+    expect(output.dropped()).toBe(before + 5);
   });
 
   it('does not hang the end of the process when its reader is gone', async () => {

@@ -20,8 +20,8 @@ export interface Log {
   fatal(message: string, error?: unknown): void;
   /** Writes a line made elsewhere, without its newline. Its maker has looked at the level and escaped hostile text. */
   line(text: string): void;
-  /** Writes whole lines of another process, each with its newline. */
-  lines(text: string): void;
+  /** Writes whole lines of another process, each with its newline. They stay bytes unless people are to read them. */
+  lines(bytes: Buffer): void;
   flush(): Promise<void>;
   flushSync(): void;
   /** Lines lost because nobody read them. */
@@ -56,18 +56,26 @@ export function createLog(options: LogOptions): Log {
     },
     { write: (text: string) => write(armour(text)) },
   );
-  return new PinoLog(logger, output, write);
+  const passOn = options.pretty ? (bytes: Buffer) => write(bytes.toString()) : (bytes: Buffer) => output.write(bytes);
+  return new PinoLog(logger, output, { write, passOn });
+}
+
+interface Writers {
+  readonly write: (text: string) => void;
+  readonly passOn: (bytes: Buffer) => void;
 }
 
 class PinoLog implements Log {
   readonly #logger: pino.Logger;
   readonly #output: Output;
-  readonly #write: (text: string) => void;
+  readonly #write: Writers['write'];
+  readonly #passOn: Writers['passOn'];
 
-  constructor(logger: pino.Logger, output: Output, write: (text: string) => void) {
+  constructor(logger: pino.Logger, output: Output, { write, passOn }: Writers) {
     this.#logger = logger;
     this.#output = output;
     this.#write = write;
+    this.#passOn = passOn;
   }
 
   get level(): LogLevel {
@@ -106,8 +114,8 @@ class PinoLog implements Log {
     this.#write(`${text}\n`);
   }
 
-  lines(text: string): void {
-    this.#write(text);
+  lines(bytes: Buffer): void {
+    this.#passOn(bytes);
   }
 
   flush(): Promise<void> {
@@ -131,7 +139,7 @@ function stdout(): Output {
 
 function outputTo(destination: { write(text: string): void }): Output {
   return {
-    write: (text) => destination.write(text),
+    write: (lines) => destination.write(lines.toString()),
     flush: () => Promise.resolve(),
     flushSync: () => {},
     dropped: () => 0,

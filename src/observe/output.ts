@@ -2,8 +2,8 @@ import { write, writeSync } from 'node:fs';
 
 /** Where log text goes. Writing never throws and never blocks. */
 export interface Output {
-  /** Takes one or more complete lines. */
-  write(text: string): void;
+  /** Takes one or more complete lines; as bytes where another process made them, which nobody here has to read. */
+  write(lines: string | Buffer): void;
   /** Resolves once everything written so far has left the process, or after two seconds without success. */
   flush(): Promise<void>;
   /** Writes what is left before returning; for the very end of the process. Gives up after a second of `EAGAIN`. */
@@ -12,15 +12,18 @@ export interface Output {
   dropped(): number;
 }
 
-/** Each batch is a trip through the thread pool, 30 µs of CPU: this many characters are about a hundred access records. */
-const BATCH_CHARS = 65_536;
+/** Each batch is a trip through the thread pool, 30 µs of CPU: this many characters, or bytes, are about a hundred access records. */
+const BATCH_SIZE = 65_536;
 const LONGEST_WAIT_MS = 50;
 const RETRY_MS = 100;
 const FLUSH_LIMIT_MS = 2_000;
 const SYNC_ATTEMPTS = 100;
 const SYNC_PAUSE_MS = 10;
 /** A reader that stands still costs at most this much memory; then whole lines are dropped and counted. */
-const LONGEST_BACKLOG_CHARS = 8 * 1024 * 1024;
+const LONGEST_BACKLOG = 8 * 1024 * 1024;
+const NEWLINE = 10;
+/** What a buffer takes beside its bytes, about. */
+const BUFFER_ITSELF = 128;
 
 /**
  * Lines to a descriptor in batches, from the thread pool.
@@ -30,7 +33,7 @@ const LONGEST_BACKLOG_CHARS = 8 * 1024 * 1024;
  */
 export class DescriptorOutput implements Output {
   readonly #descriptor: number;
-  #pending = '';
+  readonly #backlog = new Backlog();
   #timer: NodeJS.Timeout | undefined;
   #inFlight = false;
   /** What the descriptor was too busy for, and the timer that tries again. */
@@ -44,17 +47,17 @@ export class DescriptorOutput implements Output {
     this.#descriptor = descriptor;
   }
 
-  write(text: string): void {
-    if (this.#broken || this.#pending.length > LONGEST_BACKLOG_CHARS) {
-      this.#dropped += lines(text);
+  write(lines: string | Buffer): void {
+    if (this.#broken || this.#backlog.size > LONGEST_BACKLOG) {
+      this.#dropped += countLines(lines);
       return;
     }
-    this.#pending += text;
+    this.#backlog.add(lines);
     this.#sendWhenFull();
   }
 
   #sendWhenFull(): void {
-    if (this.#pending.length >= BATCH_CHARS) this.#send();
+    if (this.#backlog.size >= BATCH_SIZE) this.#send();
     else this.#timer ??= setTimeout(() => this.#send(), LONGEST_WAIT_MS).unref();
   }
 
@@ -73,8 +76,7 @@ export class DescriptorOutput implements Output {
   flushSync(): void {
     this.#stopTimer();
     // What is in flight is left to the thread pool: Node runs its queue to the end before the process exits.
-    const rest = Buffer.concat([this.#takeRetry(), Buffer.from(this.#pending)]);
-    this.#pending = '';
+    const rest = Buffer.concat([this.#takeRetry(), this.#backlog.take()]);
     if (!this.#broken) writeAll(this.#descriptor, rest);
   }
 
@@ -85,10 +87,8 @@ export class DescriptorOutput implements Output {
   #send(): void {
     this.#stopTimer();
     if (this.#inFlight) return;
-    if (this.#pending === '') return this.#idle();
-    const batch = Buffer.from(this.#pending);
-    this.#pending = '';
-    this.#attempt(batch);
+    if (this.#backlog.size === 0) return this.#idle();
+    this.#attempt(this.#backlog.take());
   }
 
   #attempt(batch: Buffer): void {
@@ -105,7 +105,7 @@ export class DescriptorOutput implements Output {
       this.#inFlight = false;
       if (error !== null) this.#failed(batch, error);
       // Not at once what came meanwhile: under load that would make a batch of every few lines.
-      if (this.#waiters.length > 0 || this.#pending === '') this.#send();
+      if (this.#waiters.length > 0 || this.#backlog.size === 0) this.#send();
       else this.#sendWhenFull();
     }
   }
@@ -121,13 +121,10 @@ export class DescriptorOutput implements Output {
 
   /** Never throws on: a proxy whose log cannot be written still has requests to answer. */
   #failed(batch: Buffer, error: NodeJS.ErrnoException): void {
-    this.#dropped += lines(batch.toString());
+    this.#dropped += countLines(batch);
     // Only these are for good; a full disk, for one, may have room again later.
     this.#broken = error.code === 'EPIPE' || error.code === 'EBADF';
-    if (this.#broken) {
-      this.#dropped += lines(this.#pending);
-      this.#pending = '';
-    }
+    if (this.#broken) this.#dropped += countLines(this.#backlog.take());
   }
 
   #idle(): void {
@@ -139,6 +136,48 @@ export class DescriptorOutput implements Output {
   #stopTimer(): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;
+  }
+}
+
+/** What waits to be written, in the order in which it came. */
+class Backlog {
+  #bytes: Buffer[] = [];
+  /** Behind the bytes. A string that grows is cheaper than a buffer for each line. */
+  #text = '';
+  #byteCount = 0;
+
+  /** About the bytes of memory: known at no cost. */
+  get size(): number {
+    return this.#byteCount + this.#text.length;
+  }
+
+  add(lines: string | Buffer): void {
+    if (typeof lines === 'string') {
+      this.#text += lines;
+      return;
+    }
+    this.#endText();
+    this.#push(lines);
+  }
+
+  take(): Buffer {
+    this.#endText();
+    const [first, ...others] = this.#bytes;
+    const all = first !== undefined && others.length === 0 ? first : Buffer.concat(this.#bytes);
+    this.#bytes = [];
+    this.#byteCount = 0;
+    return all;
+  }
+
+  #endText(): void {
+    if (this.#text === '') return;
+    this.#push(Buffer.from(this.#text));
+    this.#text = '';
+  }
+
+  #push(bytes: Buffer): void {
+    this.#bytes.push(bytes);
+    this.#byteCount += bytes.length + BUFFER_ITSELF;
   }
 }
 
@@ -165,6 +204,9 @@ function isBusy(error: unknown): boolean {
   return code === 'EAGAIN' || code === 'EBUSY';
 }
 
-function lines(text: string): number {
-  return text.split('\n').length - 1;
+function countLines(lines: string | Buffer): number {
+  const bytes = Buffer.from(lines);
+  let count = 0;
+  for (let at = bytes.indexOf(NEWLINE); at !== -1; at = bytes.indexOf(NEWLINE, at + 1)) count += 1;
+  return count;
 }

@@ -45,10 +45,10 @@ export class Member {
   constructor(
     readonly number: number,
     private readonly worker: Worker,
-    output: (lines: string) => void,
+    output: (lines: Buffer) => void,
   ) {
     const lines = new WholeLines(output);
-    worker.process.stdout?.setEncoding('utf8').on('data', (text: string) => lines.take(text));
+    worker.process.stdout?.on('data', (bytes: Buffer) => lines.take(bytes));
     worker.on('message', (message: unknown) => this.hear(message));
     this.hello = new Promise((resolve) => (this.greet = resolve));
     this.ended = new Promise((resolve) => {

@@ -3,12 +3,16 @@ import type { Readable } from 'node:stream';
 import { ProxyError } from '../errors.js';
 import type { ForwardRequest } from './exchange.js';
 import { fieldLines } from './request-head.js';
+import { giveBack } from './returned-memory.js';
 
 export interface BodyEvents {
   /** Something was written. `waits`: for the caller, not for the application. */
   bodyMoved(waits: boolean): void;
   bodyFailed(error: Error): void;
 }
+
+/** Bytes of a body that one write may gather: half of what may wait, so that gathering alone never stops the caller. */
+const GATHERED = 65_536;
 
 /** A body that is sent as it comes, by its length or in chunks (RFC 9112 §7.1). */
 export class BodySender {
@@ -57,7 +61,10 @@ export class BodySender {
     // The next request would begin within this one, or this one end within the next.
     if (contentLength !== null && this.sent > contentLength) return this.onError(mismatch());
     this.gather();
-    const flowing = contentLength === null ? this.writeChunk(chunk) : this.socket.write(chunk);
+    if (contentLength === null) this.writeChunk(chunk);
+    else this.writePiece(chunk);
+    if (this.socket.writableLength >= GATHERED) this.passOn();
+    const flowing = !this.socket.writableNeedDrain;
     if (!flowing) this.body.pause();
     this.events.bodyMoved(flowing);
   };
@@ -70,15 +77,27 @@ export class BodySender {
     setImmediate(this.release);
   }
 
+  /** Held until the packet is read, a large body would stop its caller, and start it again, every 128 KiB. */
+  private passOn(): void {
+    this.socket.uncork();
+    this.socket.cork();
+  }
+
   private readonly release = (): void => {
     this.gathering = false;
     this.socket.uncork();
   };
 
-  private writeChunk(chunk: Buffer): boolean {
+  private writePiece(chunk: Buffer): void {
+    this.socket.write(chunk, (error) => {
+      if (!error) giveBack(chunk);
+    });
+  }
+
+  private writeChunk(chunk: Buffer): void {
     this.socket.write(`${chunk.length.toString(16)}\r\n`, 'latin1');
-    this.socket.write(chunk);
-    return this.socket.write('\r\n', 'latin1');
+    this.writePiece(chunk);
+    this.socket.write('\r\n', 'latin1');
   }
 
   private readonly onEnd = (): void => {

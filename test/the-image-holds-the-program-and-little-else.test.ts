@@ -115,14 +115,19 @@ describe('the Dockerfile', () => {
 
   it('runs, probes and stops as the program understands it', () => {
     const { entrypoint, command } = imageCommand();
-    expect(entrypoint).toEqual(['node', '/app/dist/main.js']);
+    expect([entrypoint.at(0), entrypoint.at(-1)]).toEqual(['node', '/app/dist/main.js']);
     expect(command.slice(0, 2)).toEqual(['run', '--config']);
     const probe = execForm(valuesOf('HEALTHCHECK')[0] ?? '');
-    expect(probe.slice(0, 2)).toEqual(entrypoint);
+    expect(probe.slice(0, 2)).toEqual(['node', '/app/dist/main.js']);
     // The probe reads the settings that the process runs with.
     expect(probe.slice(-2)).toEqual(command.slice(-2));
     expect(valuesOf('STOPSIGNAL')).toEqual(['SIGTERM']);
     expect(valuesOf('EXPOSE')).toEqual(['8443']);
+  });
+
+  it('is started outside of the image as in it, by who reads docs/scaling.md', () => {
+    const options = imageCommand().entrypoint.slice(1, -1).join(' ');
+    expect(readProjectFile('docs/scaling.md')).toContain(`node ${options} dist/main.js`);
   });
 
   it('says which version it holds', () => {

@@ -1,8 +1,9 @@
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { loadConfig } from '../../dist/config/load.js';
 
-const MAIN = join(import.meta.dirname, '../../dist/main.js');
+const ROOT = join(import.meta.dirname, '../..');
+const MAIN = join(ROOT, 'dist/main.js');
 
 /**
  * This project with its defaults: identity headers of the nginx preset, an access record for each request. Only what would
@@ -25,6 +26,12 @@ function settings({ port, adminPort = 'off', upstreamPort, files, http2, workers
   };
 }
 
+/** What the image gives Node, between the program's name and ours. */
+function nodeOptions() {
+  const [, entrypoint] = /^ENTRYPOINT (\[.*\])$/m.exec(readFileSync(join(ROOT, 'Dockerfile'), 'utf8'));
+  return JSON.parse(entrypoint).slice(1, -1);
+}
+
 /** Whether this version takes a setting. */
 export function takes(flags) {
   try {
@@ -41,6 +48,6 @@ export const sidecar = {
   command(setup) {
     const file = join(setup.directory, `sidecar-${setup.port}.yaml`);
     writeFileSync(file, JSON.stringify(settings(setup)));
-    return [process.execPath, MAIN, 'run', '--config', file];
+    return [process.execPath, ...nodeOptions(), MAIN, 'run', '--config', file];
   },
 };

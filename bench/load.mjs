@@ -3,7 +3,7 @@
  * its core is part of each result.
  *
  * Driven over the IPC channel, one order at a time, each answered with one message:
- *   { do: 'open', protocol, port, files, connections, streams, mix }   every connection has had one answer
+ *   { do: 'open', protocol, port, files, connections, streams, mix, doors }   every connection has had one answer; `doors` at once
  *   { do: 'run', seconds, rate }       closed loop, or with a rate open loop: see run-load.mjs
  *   { do: 'handshakes', port, files, seconds, concurrency, resumed, asks }   a connection for each request, or for none
  *   { do: 'hold', port, files, connections }                           connections that are quiet after one answer
@@ -51,7 +51,7 @@ function prepare(protocol, shares) {
 }
 
 async function open(order) {
-  const { protocol, connections, streams = 1 } = order;
+  const { protocol, connections, streams = 1, doors = DOORS } = order;
   mix = prepare(protocol, order.mix);
   const options = tlsOptions(order);
   const one = () =>
@@ -72,7 +72,7 @@ async function open(order) {
   const worker = async () => {
     while (todo-- > 0) await one();
   };
-  await Promise.all(Array.from({ length: Math.min(DOORS, connections) }, worker));
+  await Promise.all(Array.from({ length: Math.min(doors, connections) }, worker));
 }
 
 async function run({ seconds, rate }) {

@@ -1,6 +1,7 @@
 import { request } from 'node:http';
 import { takes } from './peers/sidecar.mjs';
 import {
+  childrenOf,
   cpuMicroseconds,
   cpuMilliseconds,
   cpuOfChildren,
@@ -9,6 +10,7 @@ import {
   ROOM_FOR_WORKERS,
   residentKib,
 } from './processes.mjs';
+import { LIMITED, Quota, SHARE } from './quota.mjs';
 import { median } from './statistics.mjs';
 
 const sleep = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
@@ -79,9 +81,12 @@ async function costOf(peer, { load, upstream }, order) {
 }
 
 async function requestRound(peer, seconds, scenario, context) {
-  const { protocol, connections, streams, mix, rate } = scenario.load;
-  await context.load.ask({ do: 'open', port: peer.port, files: peer.setup.files, protocol, connections, streams, mix });
+  const { rate, ...how } = scenario.load;
+  await context.load.ask({ do: 'open', port: peer.port, files: peer.setup.files, ...how });
+  // Not while connecting: whoever is stopped meanwhile would get no connection.
+  peer.quota?.on();
   const result = await costOf(peer, context, { do: 'run', seconds, rate });
+  peer.quota?.off();
   await context.load.ask({ do: 'close' });
   return result;
 }
@@ -219,28 +224,44 @@ async function memory(scenario, context) {
   return rows;
 }
 
+/** One that serves by itself has no workers. */
+async function startWorkers(count, scenario, context) {
+  const [peer] = await startAll(scenario, context, { workers: count, limited: LIMITED });
+  const whole = count === 1 ? 0 : count;
+  while (!hasEnded(peer.child) && childrenOf(peer.child.pid).length < whole) await sleep(20);
+  const quota = LIMITED ? new Quota(peer.child.pid, childrenOf(peer.child.pid)) : null;
+  return { ...peer, name: `${count} worker${count === 1 ? '' : 's'}`, count, quota };
+}
+
+function capacityOf({ rate, cpu }, largestShare) {
+  if (ROOM_FOR_WORKERS) return rate;
+  return LIMITED ? rate / SHARE : 1e6 / cpu / largestShare;
+}
+
 /**
- * With cores to spare, throughput. On two, the second worker would take the core that its load comes from, so what is
- * measured is what a request costs with each number of workers and how evenly they share; `capacity` follows from both.
+ * With cores to spare, throughput. On two, the second worker would take the core that its load comes from. Where workers
+ * can be held to a share of a core, none of them has more alone than beside another, and throughput is compared all the same.
+ * Elsewhere both are on one core: what a request costs then, and how evenly they share, is all that there is to say.
  */
 async function workers(scenario, context) {
   if (!takes({ workers: '2' })) throw new Error('this version has no workers');
   const variants = [];
-  for (const count of [1, 2]) {
-    const [peer] = await startAll(scenario, context, { workers: count });
-    variants.push({ ...peer, name: `${count} worker${count === 1 ? '' : 's'}`, count });
-  }
+  for (const count of [1, 2]) variants.push(await startWorkers(count, scenario, context));
   const before = variants.map(({ child }) => cpuOfChildren(child.pid));
   const rows = await rounds(variants, context, (peer, seconds) => requestRound(peer, seconds, scenario, context));
   const result = rows.map((row, index) => {
     const { child, count } = variants[index];
     const spent = cpuOfChildren(child.pid).map((after, at) => after - (before[index][at] ?? 0));
     const whole = spent.reduce((sum, one) => sum + one, 0);
-    const largest = count === 1 || whole === 0 ? 1 : Math.max(...spent) / whole;
-    const capacity = ROOM_FOR_WORKERS ? row.figures.rate : 1e6 / row.figures.cpu / largest;
-    return { ...row, figures: { ...row.figures, largestShare: largest, capacity } };
+    const largestShare = count === 1 || whole === 0 ? 1 : Math.max(...spent) / whole;
+    const quota = LIMITED ? { quota: count * SHARE } : {};
+    return {
+      ...row,
+      figures: { ...row.figures, largestShare, capacity: capacityOf(row.figures, largestShare), ...quota },
+    };
   });
   await context.stage.end(...variants);
+  for (const { quota } of variants) quota?.end();
   return result;
 }
 

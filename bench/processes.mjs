@@ -13,7 +13,8 @@ const FIRST_OTHER = ROOM_FOR_WORKERS ? 2 : 1;
 
 /** Cores for the proxy under measurement, and those for everything else; null where processes cannot be pinned. */
 export const PINNED = hasTaskset;
-export const proxyCores = (workers) => (hasTaskset ? (ROOM_FOR_WORKERS && workers > 1 ? '0-1' : '0') : null);
+export const proxyCores = ({ workers, limited }) =>
+  hasTaskset ? (limited || (ROOM_FOR_WORKERS && workers > 1) ? '0-1' : '0') : null;
 export const OTHER_CORES = hasTaskset ? `${FIRST_OTHER}-${cpus().length - 1}` : null;
 /** How many of the latter there are. */
 export const OTHERS = Math.max(1, cpus().length - FIRST_OTHER);
@@ -60,18 +61,18 @@ function statOf(pid) {
 
 /** A process and all below it, parents first. */
 function treeOf(root) {
-  const childrenOf = new Map();
+  const children = new Map();
   for (const entry of readdirSync('/proc')) {
     if (!/^\d+$/.test(entry)) continue;
     try {
       const parent = Number(statOf(entry)[1]);
-      childrenOf.set(parent, [...(childrenOf.get(parent) ?? []), Number(entry)]);
+      children.set(parent, [...(children.get(parent) ?? []), Number(entry)]);
     } catch {
       // It ended while we were reading.
     }
   }
   const tree = [root];
-  for (const pid of tree) tree.push(...(childrenOf.get(pid) ?? []));
+  for (const pid of tree) tree.push(...(children.get(pid) ?? []));
   return tree;
 }
 
@@ -89,14 +90,17 @@ export function cpuMicroseconds(pid) {
   return total;
 }
 
+/** The processes below `pid`. */
+export function childrenOf(pid) {
+  return treeOf(pid).slice(1);
+}
+
 /** CPU time of each process below `pid`, in microseconds: how evenly workers share. */
 export function cpuOfChildren(pid) {
-  return treeOf(pid)
-    .slice(1)
-    .map((member) => {
-      const fields = statOf(member);
-      return ((Number(fields[11]) + Number(fields[12])) * 1e6) / ticksPerSecond;
-    });
+  return childrenOf(pid).map((member) => {
+    const fields = statOf(member);
+    return ((Number(fields[11]) + Number(fields[12])) * 1e6) / ticksPerSecond;
+  });
 }
 
 /** CPU time of one process in milliseconds by the scheduler's own clock: finer than the ticks of `stat`. */

@@ -69,6 +69,8 @@ export function scenarioTable({ kind, unit, rows, figure }) {
 }
 
 const FULL = 0.93;
+/** Cores that the proxy may use. */
+const room = ({ quota = 1 }) => quota;
 const LATE_MS = 5;
 
 /**
@@ -83,14 +85,16 @@ export function doubts({ rows, kind, figure }, otherCores) {
   const findings = [
     [
       'Callers and application were saturated; more a second would go through',
-      names((f) => f.proxyBusy < FULL && othersFull(f)),
+      names((f) => f.proxyBusy < FULL * room(f) && othersFull(f)),
     ],
     ['The callers themselves were late; latencies are theirs in part', names((f) => f.late > LATE_MS)],
     [
       'Something else ran on this machine; do not trust',
       atRate
         ? []
-        : names((f) => f.late === 0 && f.proxyBusy < 0.8 && f.loadBusy + f.applicationBusy < 0.8 * otherCores),
+        : names(
+            (f) => f.late === 0 && f.proxyBusy < 0.8 * room(f) && f.loadBusy + f.applicationBusy < 0.8 * otherCores,
+          ),
     ],
   ];
   return findings.filter(([, found]) => found.length > 0).map(([text, found]) => `${text}: ${found.join(', ')}.`);

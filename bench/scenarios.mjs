@@ -1,3 +1,5 @@
+import { WAY } from './quota.mjs';
+
 const ALL = ['sidecar', 'nginx', 'haproxy', 'caddy', 'http-proxy', 'httpxy', 'fastify-http-proxy'];
 const SERVERS = ['sidecar', 'nginx', 'haproxy', 'caddy', 'http-proxy'];
 const CLOSEST = ['sidecar', 'nginx', 'http-proxy'];
@@ -112,5 +114,5 @@ export const SCENARIOS = {
     load: callbacks(),
     seconds: 15,
   },
-  workers: { title: 'One worker and two', kind: 'workers', peers: ['sidecar'], load: callbacks() },
+  workers: { title: `One worker and two, ${WAY}`, kind: 'workers', peers: ['sidecar'], load: callbacks({ doors: 1 }) },
 };

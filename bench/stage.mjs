@@ -31,7 +31,7 @@ export class Stage {
   /**
    * A proxy. Its standard output goes to a file, as in a container; its errors to another, which is shown when it does
    * not start.
-   * @param setup what peers/index.mjs says, without port and directory
+   * @param setup what peers/index.mjs says, without port and directory; `limited` when quotas hold it instead of one core
    * @returns {object} { name, port, child, setup }, before it listens
    */
   async launch(peer, setup) {
@@ -39,7 +39,7 @@ export class Stage {
     const whole = { ...setup, port, directory: this.directory };
     const output = join(this.directory, `${peer.name}-${port}.log`);
     const log = openSync(output, 'w');
-    const child = this.#start(proxyCores(setup.workers), peer.command(whole), ['ignore', log, log], peer.env?.(whole));
+    const child = this.#start(proxyCores(setup), peer.command(whole), ['ignore', log, log], peer.env?.(whole));
     closeSync(log);
     return { name: peer.name, port, child, setup: whole, output, rounds: [] };
   }

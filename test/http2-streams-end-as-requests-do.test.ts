@@ -1,10 +1,12 @@
 import { once } from 'node:events';
 import type { ClientHttp2Session } from 'node:http2';
-import type { Socket } from 'node:net';
+import { connect as connectTcp, type Socket } from 'node:net';
+import { connect as connectTls } from 'node:tls';
 import { afterEach, expect, it } from 'vitest';
 import { startApplication, startRawApplication } from './support/application.js';
 import { answerOf, begin2, call2, openHttp2 } from './support/http2.js';
-import { block, FLAGS, frame, openFrames, request, TYPES, uint32 } from './support/http2-frames.js';
+import { tlsOptions } from './support/caller.js';
+import { block, FLAGS, frame, framesOver, openFrames, request, TYPES, uint32 } from './support/http2-frames.js';
 import { makePki, writePem } from './support/pki.js';
 import { recordOf } from './support/records.js';
 import { startSidecar, type Sidecar } from './support/sidecar.js';
@@ -308,6 +310,26 @@ it('a caller that reads nothing at all loses its connection', async () => {
   caller.socket.pause();
   expect(await recordOf(sidecar, '/deaf')).toMatchObject({ outcome: 'caller_aborted' });
   await expect.poll(() => sidecar.metric('mtls_sidecar_connections_open'), { timeout: 4_000 }).toBe(0);
+});
+
+it('a caller that leaves a full connection when its answer has just been given up is noticed', async () => {
+  const { url } = await application((_seen, response) => response.end(Buffer.alloc(MIB * 32)));
+  const sidecar = await start(url, { 'limits.bodyIdleTimeout': '1s' });
+  const raw = connectTcp(sidecar.port, '127.0.0.1');
+  const socket = connectTls({ ...tlsOptions(sidecar), ALPNProtocols: ['h2'], socket: raw });
+  await once(socket, 'secureConnect');
+  const caller = framesOver(socket);
+  open.push(socket);
+  const most = uint32(2 ** 30);
+  caller.send(
+    frame('windowUpdate', 0, 0, most),
+    frame('headers', FLAGS.endStream | FLAGS.endHeaders, 1, block(request('/left'))),
+    frame('windowUpdate', 0, 1, most),
+  );
+  socket.pause();
+  expect(await recordOf(sidecar, '/left')).toMatchObject({ outcome: 'caller_aborted' });
+  raw.resetAndDestroy();
+  await expect.poll(() => sidecar.app.connections(), { timeout: 8_000 }).toBe(0);
 });
 
 it('an idle connection is ended with GOAWAY, one that never asked anything as well', async () => {

@@ -44,6 +44,8 @@ export class Http2Line implements ConnectionLine {
   private endedAt = 0;
   /** Bytes written when an answer was given up; null when none was since the last look. */
   private writtenAtReset: number | null = null;
+  /** Since when a sign of life is waited for; 0 when none is. Milliseconds since the epoch. */
+  private askedAt = 0;
   /** Streams that never became requests. */
   private unread = 0;
 
@@ -177,15 +179,28 @@ export class Http2Line implements ConnectionLine {
     this.reportUnread();
     this.endIfFull();
     for (const answer of [...this.answers]) {
-      if (isPast(answer.stalled(now), now, bodyIdleTimeout)) this.giveUp(answer);
+      if (isPast(answer.stalled(now), now, bodyIdleTimeout)) this.giveUp(answer, now);
     }
+    if (isPast(this.askedAt, now, bodyIdleTimeout)) this.admitted.socket.destroy();
     if (this.answers.size === 0) this.checkIdle(now);
     return true;
   }
 
-  private giveUp(answer: Http2Answer): void {
+  private giveUp(answer: Http2Answer, now: number): void {
     this.writtenAtReset ??= this.admitted.socket.bytesWritten;
     answer.giveUp();
+    this.askForLife(now);
+  }
+
+  /**
+   * A caller may leave just when its answers are given up. After a write that has failed Node 20 goes on to write, takes that one
+   * for still under way, and reads nothing meanwhile: it would never hear of the end. Whoever is there answers a PING.
+   */
+  private askForLife(now: number): void {
+    const { session } = this;
+    if (this.askedAt !== 0 || session === null || session.destroyed) return;
+    this.askedAt = now;
+    session.ping(() => (this.askedAt = 0));
   }
 
   /** With a full connection a reset does not get out, either. One that did leaves the other requests alone, silent or not. */

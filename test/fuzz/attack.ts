@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { connect as connectTcp, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -26,8 +27,8 @@ export interface AttackResult {
   readonly slowest: number;
   /** How often each attack was begun in the last round. */
   readonly attacks: Readonly<Record<string, number>>;
-  /** MiB that the sidecar held after each round, when all attackers had gone and rubbish was collected. */
-  readonly memory: readonly number[];
+  /** What the sidecar held before the first round and after each, when all attackers had gone and rubbish was collected. */
+  readonly memory: readonly Held[];
   /** What must not be, in any round; one sentence each. */
   readonly wrong: readonly string[];
 }
@@ -107,7 +108,7 @@ export async function attack(pki: ReturnType<typeof makePki>, options: AttackOpt
   const settings = { ...SETTINGS, 'listen.http2': String(options.http2) };
   const arguments_ = ['--expose-gc', `--import=data:text/javascript,${COLLECTOR}`];
   const subject = await startSubject(pki, recorder.url, settings, arguments_);
-  const memory: number[] = [];
+  const memory: Held[] = [await collected(subject)];
   const wrong: string[] = [];
   const again = async () => {
     const { failed, ...result } = await round(subject, options);
@@ -118,12 +119,12 @@ export async function attack(pki: ReturnType<typeof makePki>, options: AttackOpt
     return result;
   };
   // The first rounds fill what is filled once: caches, pools, the heap's own room. What leaks goes on growing.
-  const growth = (): number => (memory.at(-1) ?? 0) - (memory.at(-2) ?? 0);
+  const growth = (): number => (memory.at(-1)?.rss ?? 0) - (memory.at(-2)?.rss ?? 0);
   await again();
   let result;
   do result = await again();
-  while (growth() > PLATEAU && memory.length < MOST_ROUNDS);
-  if (growth() > PLATEAU) wrong.push(`memory grew from round to round: ${memory.join(', ')} MiB`);
+  while (growth() > PLATEAU && memory.length <= MOST_ROUNDS);
+  if (growth() > PLATEAU) wrong.push(`memory grew from round to round: ${memory.map(({ rss }) => rss).join(', ')} MiB`);
   await subject.stop();
   await recorder.stop();
   return { ...result, memory, wrong };
@@ -355,7 +356,7 @@ async function reset2(arena: Arena): Promise<void> {
   socket.destroy();
 }
 
-/** @returns that the sidecar still holds connections when it has had time to let go of them */
+/** @returns that the sidecar still holds connections when it has had time to let go of them, and what is known of them */
 async function settle(subject: Subject): Promise<string[]> {
   let open = 0;
   for (let turn = 0; turn < 100; turn += 1) {
@@ -364,16 +365,40 @@ async function settle(subject: Subject): Promise<string[]> {
     if (open === 0) return [];
     await sleep(100);
   }
-  return [`${open} connections were still open when all callers had gone`];
+  const { body } = await subject.admin('/status');
+  return [`${open} connections were still open when all callers had gone: ${body}\n${sockets(subject.port)}`];
 }
 
-/** The least that is held within a few seconds, in MiB: rubbish takes more than one round to go. */
-async function collected(subject: Subject): Promise<number> {
-  let least = Infinity;
+/** The connections of a port, where `ss` is installed. Of one that it does not show, the sidecar has not noticed the end. */
+function sockets(port: number): string {
+  const { stdout } = spawnSync('ss', ['-tan', `( sport = :${port} or dport = :${port} )`], { encoding: 'utf8' });
+  return stdout ?? 'there is no ss';
+}
+
+/** What the process holds, in MiB: of the machine, and in objects that are alive. */
+export interface Held {
+  readonly rss: number;
+  readonly heapUsed: number;
+}
+
+async function held(subject: Subject): Promise<Held> {
+  const { body } = await subject.admin('/metrics');
+  const value = (name: string): number =>
+    Math.round(Number(new RegExp(`^${name} (\\S+)$`, 'm').exec(body)?.[1]) / 1_048_576);
+  return {
+    rss: value('process_resident_memory_bytes'),
+    heapUsed: value('nodejs_heap_size_used_bytes'),
+  };
+}
+
+/** The least that is held within a few seconds: rubbish takes more than one round to go. */
+async function collected(subject: Subject): Promise<Held> {
+  let least: Held | null = null;
   for (let turn = 0; turn < 8; turn += 1) {
     subject.child.kill('SIGUSR2');
     await sleep(250);
-    least = Math.min(least, await subject.memory());
+    const now = await held(subject);
+    if (least === null || now.rss < least.rss) least = now;
   }
-  return Math.round(least / 1_048_576);
+  return least as Held;
 }

@@ -171,7 +171,7 @@ async function untilReady(peer) {
 }
 
 async function startOnce(peer, scenario, context) {
-  const adminPort = peer.name === 'sidecar' ? await freePort() : undefined;
+  const adminPort = peer.name.startsWith('sidecar') ? await freePort() : undefined;
   const begun = performance.now();
   const running = await context.stage.launch(peer, setupOf(scenario, context, { adminPort }));
   await untilReady(running);
@@ -185,6 +185,7 @@ async function startOnce(peer, scenario, context) {
 
 async function starts(scenario, context) {
   const rows = new Map(context.peers.map((peer) => [peer, []]));
+  for (const peer of context.peers) peer.prepare?.(context.stage.directory);
   for (let count = 0; count < Math.max(3, context.settings.rounds); count++) {
     for (const peer of context.peers) rows.get(peer).push(await startOnce(peer, scenario, context));
   }

@@ -106,7 +106,7 @@ export const SCENARIOS = {
     load: callbacks({ protocol: 'websocket' }),
   },
   idle: { title: 'Quiet connections', kind: 'idle', peers: CLOSEST },
-  start: { title: 'From the start to the first answer', kind: 'start', peers: CLOSEST },
+  start: { title: 'From the start to the first answer', kind: 'start', peers: ['sidecar-image', ...CLOSEST] },
   memory: {
     title: 'Memory under full load of callbacks',
     kind: 'memory',

@@ -21,8 +21,8 @@ function ratioTarget(target, scenario, peer, limit, pick) {
   return { target, limit, show: times(peer), measure: (scenarios) => ratioTo(scenarios, scenario, peer, pick) };
 }
 
-function figureTarget(target, scenario, field, limit, show) {
-  return { target, limit, show, measure: (scenarios) => figure(scenarios, scenario, field) };
+function figureTarget(target, scenario, field, limit, show, row) {
+  return { target, limit, show, measure: (scenarios) => figure(scenarios, scenario, field, row) };
 }
 
 /** What resuming a session leaves of a handshake, without any request. */
@@ -48,9 +48,11 @@ const TARGETS = [
   ratioTarget('16 MiB to callers: CPU', 'bodies-16m-down', 'nginx', 1),
   ratioTarget('16 MiB from callers: CPU', 'bodies-16m-up', 'nginx', 1),
   figureTarget('memory of a quiet connection', 'idle', 'perConnection', 64, unit('KiB', 1)),
-  figureTarget('memory at rest', 'start', 'rss', 75, unit('MiB')),
+  figureTarget('memory at rest, the image', 'start', 'rss', 75, unit('MiB'), 'sidecar-image'),
+  figureTarget('memory at rest, the npm package', 'start', 'rss', 75, unit('MiB')),
   figureTarget('memory under load', 'memory', 'loaded', 130, unit('MiB')),
-  figureTarget('CPU until ready', 'start', 'cpu', 350, unit('ms')),
+  figureTarget('CPU until ready, the image', 'start', 'cpu', 350, unit('ms'), 'sidecar-image'),
+  figureTarget('CPU until ready, the npm package', 'start', 'cpu', 350, unit('ms')),
   {
     target: 'two workers: capacity',
     limit: 1.85,

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { caddy } from './caddy.mjs';
 import { haproxy } from './haproxy.mjs';
 import { nginx } from './nginx.mjs';
-import { sidecar } from './sidecar.mjs';
+import { sidecar, sidecarImage } from './sidecar.mjs';
 
 const SERVER = join(import.meta.dirname, 'node-server.mjs');
 
@@ -18,12 +18,14 @@ function nodePeer(name, packageName = name) {
 }
 
 /**
- * Everything that is compared. Each has `name`; `version()`, null when it is not installed; `command(setup)`, its command line, with the configuration written into `setup.directory`; and perhaps `env(setup)`.
+ * Everything that is compared. Each has `name`; `version()`, null when it is not installed; `command(setup)`, its command line, with the configuration written into `setup.directory`; and perhaps `env(setup)`,
+ * and `prepare(directory)`, for what takes time that is none of its start.
  *
  * setup: { port, adminPort?, upstreamPort, files, directory, http2, websocket, workers, connections }
  */
 export const PEERS = [
   sidecar,
+  sidecarImage,
   nginx,
   haproxy,
   caddy,

@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { loadConfig } from '../../dist/config/load.js';
@@ -42,12 +43,32 @@ export function takes(flags) {
   }
 }
 
+function commandOf(main, setup) {
+  const file = join(setup.directory, `sidecar-${setup.port}.yaml`);
+  writeFileSync(file, JSON.stringify(settings(setup)));
+  return [process.execPath, ...nodeOptions(), main, 'run', '--config', file];
+}
+
+/** As the npm package has it. */
 export const sidecar = {
   name: 'sidecar',
   version: () => `Node ${process.version}, OpenSSL ${process.versions.openssl}`,
-  command(setup) {
-    const file = join(setup.directory, `sidecar-${setup.port}.yaml`);
-    writeFileSync(file, JSON.stringify(settings(setup)));
-    return [process.execPath, ...nodeOptions(), MAIN, 'run', '--config', file];
+  command: (setup) => commandOf(MAIN, setup),
+};
+
+const imageIn = (directory) => join(directory, 'image');
+
+/** As the image has it, in a few files: the same program, started otherwise. */
+export const sidecarImage = {
+  name: 'sidecar-image',
+  version() {
+    const { version } = JSON.parse(readFileSync(join(ROOT, 'node_modules/rolldown/package.json'), 'utf8'));
+    return `rolldown ${version}`;
   },
+  prepare(directory) {
+    const script = join(ROOT, 'scripts/bundle.mjs');
+    const { status } = spawnSync(process.execPath, [script, imageIn(directory)], { stdio: 'inherit' });
+    if (status !== 0) throw new Error('scripts/bundle.mjs failed');
+  },
+  command: (setup) => commandOf(join(imageIn(setup.directory), 'dist/main.js'), setup),
 };

@@ -3,6 +3,7 @@ import { IncomingMessage } from 'node:http';
 import { createServer, type AddressInfo, type Server } from 'node:net';
 import { queryObjects } from 'node:v8';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { standingsOf, type Terms } from '../src/admit/standing.js';
 import type { PeerIdentity } from '../src/identify/peer-identity.js';
 import { Admission } from '../src/listen/admission.js';
 import { sharedIdentity } from '../src/listen/shared-identity.js';
@@ -79,7 +80,23 @@ describe('connections share what is known of their caller', () => {
     expect(sharedIdentity(of({ chain: one.chain.map((issuer) => Uint8Array.from(issuer)) }))).toBe(one);
   });
 
+  it('but of one caller no more than a few are kept, however many names it asks for', () => {
+    const askingFor = (serverName: string) => of({ tls: { ...one.tls, serverName } });
+    const first = sharedIdentity(askingFor('0.example'));
+    for (let name = 1; name < 100; name += 1) sharedIdentity(askingFor(`${name}.example`));
+    expect(sharedIdentity(askingFor('99.example'))).toBe(sharedIdentity(askingFor('99.example')));
+    expect(sharedIdentity(askingFor('0.example'))).not.toBe(first);
+  });
+
+  it('and with them no rules that were in force when they were last asked for', () => {
+    class OldTerms extends Array<Terms> {}
+    const terms: Terms = { verify: 'required', allow: null, isClosed: false };
+    expect(standingsOf(one, OldTerms.of(terms))).toMatchObject([{ isIn: true }]);
+    expect(queryObjects(OldTerms, COUNT)).toBe(0);
+  });
+
   it.each<[string, Partial<PeerIdentity>]>([
+    ['verdict', { verify: 'NONE' }],
     ['chain', { chain: [...one.chain, Uint8Array.of(0)] }],
     ['trust anchor', { anchorSha256: '00' }],
     ['version', { tls: { ...one.tls, version: 'TLSv1.1' } }],

@@ -27,19 +27,26 @@ export type Standing =
   | { readonly isIn: true; readonly identity: PeerIdentity; readonly rules: AllowList; readonly isClosed: boolean }
   | { readonly isIn: false; readonly problem: Problem };
 
-interface Judged {
-  readonly terms: readonly Terms[];
-  readonly standings: readonly Standing[];
-}
-
-const judged = new WeakMap<PeerIdentity, Judged>();
+/** By the terms, and gone with them: identities of known callers outlive many lists of rules. */
+const judged = new WeakMap<readonly Terms[], WeakMap<PeerIdentity, readonly Standing[]>>();
 
 /** Where a caller stands under each route, the default first. Asked for each request, and made anew when the terms are others. */
 export function standingsOf(identity: PeerIdentity, terms: readonly Terms[]): readonly Standing[] {
-  const before = judged.get(identity);
-  if (before?.terms === terms) return before.standings;
-  const standings = terms.map((each) => standingUnder(identity, each));
-  judged.set(identity, { terms, standings });
+  const standings = judgedUnder(terms);
+  let own = standings.get(identity);
+  if (own === undefined) {
+    own = terms.map((each) => standingUnder(identity, each));
+    standings.set(identity, own);
+  }
+  return own;
+}
+
+function judgedUnder(terms: readonly Terms[]): WeakMap<PeerIdentity, readonly Standing[]> {
+  let standings = judged.get(terms);
+  if (standings === undefined) {
+    standings = new WeakMap();
+    judged.set(terms, standings);
+  }
   return standings;
 }
 

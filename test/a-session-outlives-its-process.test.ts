@@ -202,8 +202,18 @@ it('what is no session of OpenSSL is not read', async () => {
   for (let length = 0; length < session.length; length++) {
     expect(() => readSession(session.subarray(0, length))).toThrow(UnreadableCertificateError);
   }
-  // More behind it, another type, a length without an end, one beyond the end, a complaint that is no number.
-  for (const wrong of ['300302010100', '3103020101', '3080020101', '30030203010101', '3005a503040105', '3084']) {
+  // More behind it, another type, a length without an end, one beyond the end, a complaint that is no number; and a
+  // field of a later OpenSSL, within whose content there is something like a certificate.
+  const hidden = `3025bf1f22${'00'.repeat(30)}a3020500`;
+  for (const wrong of [
+    hidden,
+    '300302010100',
+    '3103020101',
+    '3080020101',
+    '30030203010101',
+    '3005a503040105',
+    '3084',
+  ]) {
     expect(() => readSession(Buffer.from(wrong, 'hex'))).toThrow(UnreadableCertificateError);
   }
 });

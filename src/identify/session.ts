@@ -43,9 +43,11 @@ interface Field {
   readonly end: number;
 }
 
-/** @throws UnreadableCertificateError when it reaches beyond the end of what is around it */
+/** @throws UnreadableCertificateError when it reaches beyond the end of what is around it, or its tag cannot be told */
 function elementAt(bytes: Uint8Array, at: number, limit: number): Field {
   const tag = bytes[at] ?? NaN;
+  // A tag of several octets: OpenSSL has none, and to step over it by its first alone would be to step into its content.
+  if ((tag & LONG_TAG) === LONG_TAG) throw unreadable();
   let length = bytes[at + 1] ?? NaN;
   let start = at + 2;
   if (length >= LONG_FORM) {
@@ -59,6 +61,7 @@ function elementAt(bytes: Uint8Array, at: number, limit: number): Field {
   return { tag, start, end };
 }
 
+const LONG_TAG = 0x1f;
 const LONG_FORM = 0x80;
 
 function numberIn(bytes: Uint8Array, field: Field): number {

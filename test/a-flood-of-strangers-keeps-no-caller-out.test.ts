@@ -41,7 +41,9 @@ async function stayingSilent(count: number, localAddress = '127.0.0.1'): Promise
   return opened;
 }
 
-const crowdedOut = () => sidecar.metric('mtls_sidecar_handshakes_total{result="refused",reason="overloaded"}');
+const ended = (labels: string) => sidecar.metric(`mtls_sidecar_handshakes_total{${labels}}`);
+const crowdedOut = () => ended('result="refused",reason="overloaded"');
+const left = () => ended('result="aborted",reason="handshake_aborted"');
 
 it('of silent ones', async () => {
   await start();
@@ -110,4 +112,14 @@ it('nor those out that are inside', async () => {
   inside.socket.write('GET / HTTP/1.1\r\nHost: localhost\r\n\r\n');
   expect(await inside.receive(/ok$/)).toMatch(/^HTTP\/1\.1 200 /);
   inside.socket.destroy();
+});
+
+it('nor one that waits, for those that have left', async () => {
+  await start();
+  const [patient] = await stayingSilent(1);
+  for (const hasty of await stayingSilent(ROOM - 1)) hasty.destroy();
+  await expect.poll(left).toBe(ROOM - 1);
+  await stayingSilent(20);
+  expect(await crowdedOut()).toBe(0);
+  expect(patient?.closed).toBe(false);
 });

@@ -1,4 +1,4 @@
-import { randomBytes, randomUUID } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { createRequire } from 'node:module';
 import type { AddressInfo } from 'node:net';
 import { setImmediate as nextTurn } from 'node:timers/promises';
@@ -16,6 +16,7 @@ import type { SessionMemory, Trust } from './listen/admission.js';
 import { Entrance } from './listen/entrance.js';
 import { KnownCallers } from './listen/known-callers.js';
 import { Listener } from './listen/listener.js';
+import { newRequestId } from './listen/request-ids.js';
 import { Resumption, SessionCache } from './listen/resumption.js';
 import { offeredProtocols } from './listen/tls-socket.js';
 import type { Policy } from './listen/verdict.js';
@@ -256,11 +257,12 @@ function createServing(parts: {
       choose: compileRoutes(config.routes),
       ways: [wayTo(main, config, null), ...config.routes.map((route) => wayOf(route, config, applications))],
       observer,
+      newRequestId,
     }),
     observer,
     trust: () => state.trust,
     unreadableAnswer: (code, requestId) => unparsedRefusal(code, { requestId }),
-    newRequestId: randomUUID,
+    newRequestId,
   });
   const listener = new Listener({
     listen: config.listen,

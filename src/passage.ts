@@ -1,4 +1,3 @@
-import { randomUUID } from 'node:crypto';
 import type { Duplex } from 'node:stream';
 import type { Asked, Permit } from './admit/authorize.js';
 import type { Problem, RequestHead, ScreenedRequest } from './admit/screen.js';
@@ -61,7 +60,7 @@ export class Passage implements RelayOptions, TunnelObserver {
       rawHeaders: request.rawHeaders,
       hasBody: request.hasBody,
     };
-    this.requestId = randomUUID();
+    this.requestId = stages.newRequestId();
   }
 
   get httpVersion(): string {
@@ -109,6 +108,7 @@ export class Passage implements RelayOptions, TunnelObserver {
   }
 
   private withoutThoseOfOthers(flat: readonly string[]): readonly string[] {
+    if (this.others.length === 0) return flat;
     const names = this.others.map(({ ownHeaders }) => ownHeaders);
     return withoutHeaders(flat, names);
   }

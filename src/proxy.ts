@@ -22,6 +22,8 @@ export interface ProxyStages {
   /** By the number of the route, the default first. */
   readonly ways: readonly [Way, ...Way[]];
   readonly observer: Observer;
+  /** For requests whose caller has sent none that is fit to be kept. */
+  readonly newRequestId: () => string;
 }
 
 /** The stages behind the choice: how the requests of one route go on. */
@@ -191,8 +193,7 @@ interface Exchanging {
 function forward({ call, passage, relay }: Exchanging, admitted: Admitted): void {
   const { screened, bodyLimits, way, permit } = admitted;
   const { request, body: bytes } = call;
-  const endsWithLength = (): boolean => request.hasBody === undefined || request.complete;
-  takeBody({ bytes, framing: screened, endsWithLength }, bodyLimits, (body) => {
+  takeBody({ bytes, framing: screened, request }, bodyLimits, (body) => {
     // Its body may have proved unreadable already, in the packet of its head.
     if (passage.isOver || relay.outcome === 'refused') return;
     const forwarded = passage.forwardRequest(admitted, body);

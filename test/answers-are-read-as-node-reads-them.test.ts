@@ -37,8 +37,8 @@ function readByUs(answer: GeneratedAnswer): Reading & { readonly taken: number }
   parser.expect(answer.method, {
     information: (status) => void reading.interim.push(status),
     head: (found) => (head = found),
-    data(chunk) {
-      pieces.push(Buffer.from(chunk));
+    data(chunk, from, to) {
+      pieces.push(Buffer.from(chunk.subarray(from, to)));
       // Full at every third piece, so that reading goes on in the middle of what has come.
       return pieces.length % 3 !== 0;
     },

@@ -60,10 +60,10 @@ it('though their bytes pass through the same buffers, also when some callers lea
 });
 
 it('because a buffer is lent to one of them at a time, however often it is given back', () => {
-  const first = pieceOf(Buffer.alloc(50_000, 1));
+  const first = pieceOf(Buffer.alloc(50_000, 1), 0, 50_000);
   first.done?.();
   first.done?.();
-  const [second, third] = [pieceOf(Buffer.alloc(50_000, 2)), pieceOf(Buffer.alloc(50_000, 3))];
+  const [second, third] = [pieceOf(Buffer.alloc(50_000, 2), 0, 50_000), pieceOf(Buffer.alloc(50_000, 3), 0, 50_000)];
   expect(second.chunk.every((byte) => byte === 2)).toBe(true);
   expect(third.chunk.every((byte) => byte === 3)).toBe(true);
   second.done?.();

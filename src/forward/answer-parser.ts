@@ -5,10 +5,11 @@ export interface AnswerReader {
   information(status: number, headers: readonly string[]): void;
   head(head: AnswerHead): void;
   /**
-   * @param chunk a view that is overwritten afterwards
+   * Bytes of the body, from one place in the chunk up to another: a view of them would be one object more a request.
+   * @param chunk is overwritten afterwards
    * @returns false to be spared more for now
    */
-  data(chunk: Buffer): boolean;
+  data(chunk: Buffer, from: number, to: number): boolean;
 }
 
 /** The head of an answer, or its trailers, may be this long: applications set large cookies, but none of this size. Bytes. */
@@ -121,8 +122,7 @@ export class AnswerParser {
   }
 
   private pass(chunk: Buffer, from: number, to: number): number {
-    const piece = from === 0 && to === chunk.length ? chunk : chunk.subarray(from, to);
-    if (this.reader?.data(piece) === false) this.full = true;
+    if (this.reader?.data(chunk, from, to) === false) this.full = true;
     return to;
   }
 

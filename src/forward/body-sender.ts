@@ -105,7 +105,7 @@ export class BodySender {
     if (contentLength !== null && this.sent !== contentLength) return this.onError(mismatch());
     if (contentLength === null) {
       try {
-        this.socket.write(`0\r\n${fieldLines(trailers?.() ?? [])}\r\n`, 'latin1');
+        this.socket.write(`0${fieldLines(trailers?.() ?? [])}\r\n\r\n`, 'latin1');
       } catch (error) {
         return this.onError(error as Error);
       }

@@ -90,8 +90,8 @@ const SMALL_BODY = 65_536;
 export interface BodySource {
   readonly bytes: Readable;
   readonly framing: { readonly body: 'none' | 'length' | 'chunked'; readonly contentLength: number };
-  /** Whether nothing follows the bytes that were announced. */
-  readonly endsWithLength: () => boolean;
+  /** Says by `complete` whether all has been received; where a flag delimits the body (HTTP/2), more may follow its length. */
+  readonly request: { readonly hasBody?: boolean; readonly complete: boolean };
 }
 
 /**
@@ -99,17 +99,21 @@ export interface BodySource {
  * in the same packet as its head has been parsed and can be sent on in one write. Nothing is waited for beyond that.
  */
 export function takeBody(source: BodySource, limits: BodyLimits, use: (body: Body) => void): void {
-  const { bytes, framing } = source;
-  if (framing.body === 'none') {
+  if (source.framing.body === 'none') {
     use(null);
     return;
   }
-  process.nextTick(() => use(takeWhole(source) ?? new RequestBody(bytes, limits, framing.contentLength)));
+  process.nextTick(handOver, source, limits, use);
+}
+
+function handOver(source: BodySource, limits: BodyLimits, use: (body: Body) => void): void {
+  use(takeWhole(source) ?? new RequestBody(source.bytes, limits, source.framing.contentLength));
 }
 
 /** Judged by length: `complete` is set a moment later, when the parser has looked behind the body. */
-function takeWhole({ bytes: request, framing: { contentLength: length }, endsWithLength }: BodySource): Buffer | null {
-  if (length < 0 || length > SMALL_BODY || request.readableLength !== length || !endsWithLength()) return null;
+function takeWhole({ bytes, framing: { contentLength: length }, request }: BodySource): Buffer | null {
+  if (length < 0 || length > SMALL_BODY || bytes.readableLength !== length) return null;
+  if (request.hasBody !== undefined && !request.complete) return null;
   // By its length: on Node 26 `read()` gives the first packet alone.
-  return request.read(length) as Buffer | null;
+  return bytes.read(length) as Buffer | null;
 }

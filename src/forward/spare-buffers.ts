@@ -19,11 +19,13 @@ export interface Piece {
 /**
  * Copies what was read into a buffer that comes back. A fresh one for each piece is memory that V8 counts as its own: it
  * marks the whole heap every few megabytes, a quarter of all CPU time of a large answer.
- * @param view at most 64 KiB
  */
-export function pieceOf(view: Buffer): Piece {
-  if (view.length < SMALL || view.length > SIZE) return { chunk: Buffer.from(view), done: undefined };
-  return (spare.pop() ?? new LentBuffer()).lend(view);
+export function pieceOf(bytes: Buffer, from: number, to: number): Piece {
+  const size = to - from;
+  if (size >= SMALL && size <= SIZE) return (spare.pop() ?? new LentBuffer()).lend(bytes, from, to);
+  const chunk = Buffer.allocUnsafe(size);
+  bytes.copy(chunk, 0, from, to);
+  return { chunk, done: undefined };
 }
 
 class LentBuffer implements Piece {
@@ -35,9 +37,9 @@ class LentBuffer implements Piece {
     this.chunk = this.bytes;
   }
 
-  lend(view: Buffer): this {
-    view.copy(this.bytes);
-    this.chunk = this.bytes.subarray(0, view.length);
+  lend(bytes: Buffer, from: number, to: number): this {
+    bytes.copy(this.bytes, 0, from, to);
+    this.chunk = this.bytes.subarray(0, to - from);
     this.lent = true;
     return this;
   }

@@ -8,7 +8,7 @@ import { NEVER, type Clock } from './clock.js';
 import { pieceOf } from './spare-buffers.js';
 
 /** Whoever's request a connection carries at the moment. */
-export interface ConnectionUser extends AnswerReader {
+export interface ConnectionUser extends Omit<AnswerReader, 'data'> {
   /** As `AnswerSink.data`. */
   data(chunk: Buffer, done?: () => void): boolean;
   /** The request can be written: at once on an idle connection, later on a new one. */
@@ -224,10 +224,10 @@ export class UpstreamConnection implements AnswerReader {
     this.user?.head(head);
   }
 
-  data(chunk: Buffer): boolean {
+  data(chunk: Buffer, from: number, to: number): boolean {
     if (this.user === null) return false;
-    // The view is overwritten by the next read.
-    const piece = pieceOf(chunk);
+    // The chunk is overwritten by the next read.
+    const piece = pieceOf(chunk, from, to);
     return this.user.data(piece.chunk, piece.done);
   }
 }

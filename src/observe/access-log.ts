@@ -5,7 +5,7 @@ import { compileFormat, requestLine, statusShown } from './log-format.js';
 import type { Log } from './log.js';
 import { maskQuery } from './mask.js';
 import type { RequestRecord } from './observer.js';
-import { clip, jsonNumber, jsonString, jsonStringOrNull, peerAddress } from './text.js';
+import { clip, jsonNumber, jsonString, jsonStringOrNull, jsonText, peerAddress } from './text.js';
 import { clfTime, isoTime } from './timestamps.js';
 
 /** Writes one line per request. */
@@ -40,7 +40,7 @@ export function createAccessLog(form: AccessForm, log: Log, worker: number | nul
     };
     return { carriesCode: false, write };
   }
-  const ending = worker === null ? '' : `,"worker":${worker}`;
+  const ending = worker === null ? ENDING : `,"worker":${worker}${ENDING}`;
   const write = (record: RequestRecord) => {
     if (log.enabled(levelOf(record))) log.line(formatJson(record, ending));
   };
@@ -74,26 +74,34 @@ function levelOf(record: RequestRecord): 'info' | 'warn' {
  * | `worker` | with several workers alone: the number of the one that served |
  * | `msg` | `request` |
  *
- * Made by hand: 1.5 µs, against 5 µs for the same fields through pino.
+ * Made by hand: 1.5 µs, against 5 µs for the same fields through pino. Each piece is two strings more until the line is written, so what
+ * stands between two values is a piece with one of them where it can be.
  */
-export function formatJson(record: RequestRecord, ending = ''): string {
+export function formatJson(record: RequestRecord, ending = ENDING): string {
   const { remoteAddress, remotePort, identity } = record.connection;
   return (
-    `{"level":"${levelOf(record)}","time":"${isoTime(record.startedAt + record.durationMs)}"` +
-    `,"requestId":${jsonString(record.requestId)},"method":${jsonString(record.method)}` +
-    `,"path":${jsonString(maskQuery(record.target))}${endFields(record)}` +
-    `,"bytesIn":${jsonNumber(record.bytesIn)},"bytesOut":${jsonNumber(record.bytesOut)}` +
+    BEGINNINGS[levelOf(record)] +
+    `${isoTime(record.startedAt + record.durationMs)}","requestId":"${jsonText(record.requestId)}` +
+    `","method":"${jsonText(record.method)}","path":"${jsonText(maskQuery(record.target))}${endFields(record)}` +
+    `${jsonNumber(record.bytesIn)},"bytesOut":${jsonNumber(record.bytesOut)}` +
     `,"durationMs":${jsonNumber(record.durationMs)},"upstreamMs":${jsonNumber(record.upstreamMs)}` +
-    `,"upgraded":${record.upgraded},"userAgent":${jsonStringOrNull(record.userAgent)}` +
-    `,"peer":${jsonString(peerAddress(remoteAddress, remotePort))}${identityFields(identity)}${ending},"msg":"request"}`
+    (record.upgraded ? ',"upgraded":true,"userAgent":' : ',"upgraded":false,"userAgent":') +
+    `${jsonStringOrNull(record.userAgent)}` +
+    `,"peer":"${jsonText(peerAddress(remoteAddress, remotePort))}${identityFields(identity)}${ending}`
   );
 }
+
+const BEGINNINGS = { info: '{"level":"info","time":"', warn: '{"level":"warn","time":"' } as const;
+const ENDING = ',"msg":"request"}';
 
 type EndFields = Pick<RequestRecord, 'httpVersion' | 'host' | 'route' | 'status' | 'code' | 'detail' | 'outcome'>;
 
 let lastEnd: { readonly record: EndFields; readonly text: string } | null = null;
 
-/** Kept from one record to the next: what the application answers mostly ends like the request before. */
+/**
+ * From the end of the path to the first value that is never the same. Kept from one record to the next: what the application answers mostly
+ * ends like the request before.
+ */
 function endFields(record: EndFields): string {
   if (record.code !== null) return buildEndFields(record);
   if (lastEnd === null || !endsAlike(record, lastEnd.record)) {
@@ -107,9 +115,9 @@ function endFields(record: EndFields): string {
 
 function buildEndFields({ httpVersion, host, route, status, code, detail, outcome }: EndFields): string {
   return (
-    `,"httpVersion":${jsonString(httpVersion)},"host":${jsonStringOrNull(host)},"route":${jsonStringOrNull(route)}` +
+    `","httpVersion":${jsonString(httpVersion)},"host":${jsonStringOrNull(host)},"route":${jsonStringOrNull(route)}` +
     `,"status":${jsonNumber(status)},"code":${jsonStringOrNull(code)},"detail":${jsonStringOrNull(detail)}` +
-    `,"outcome":"${outcome}"`
+    `,"outcome":"${outcome}","bytesIn":`
   );
 }
 
@@ -126,7 +134,7 @@ function endsAlike(one: EndFields, other: EndFields): boolean {
 
 const fieldsOfIdentity = new WeakMap<PeerIdentity, string>();
 
-/** Built once for all connections that share it. */
+/** From the end of the peer on. Built once for all connections that share it. */
 function identityFields(identity: PeerIdentity): string {
   let fields = fieldsOfIdentity.get(identity);
   if (fields === undefined) {
@@ -140,7 +148,7 @@ function identityFields(identity: PeerIdentity): string {
 function buildIdentityFields({ certificate, tls }: PeerIdentity): string {
   const subject = certificate && clip(certificate.subject);
   return (
-    `,"subject":${jsonStringOrNull(subject)}` +
+    `","subject":${jsonStringOrNull(subject)}` +
     `,"serial":${jsonStringOrNull(certificate && clip(certificate.serial))}` +
     `,"sha256":${jsonStringOrNull(certificate && certificate.sha256)}` +
     `,"tlsVersion":${jsonString(tls.version)},"sessionReused":${tls.sessionReused}`

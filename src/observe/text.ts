@@ -19,7 +19,12 @@ const EVERY_UNSAFE_IN_JSON = new RegExp(UNSAFE_IN_JSON, 'g');
 
 /** A JSON string literal, pure of anything that could end a line or steer a terminal. */
 export function jsonString(text: string): string {
-  return NOT_PLAIN.test(text) ? armour(JSON.stringify(text)) : `"${text}"`;
+  return `"${jsonText(text)}"`;
+}
+
+/** As {@link jsonString}, without its quotes: where they are part of the text around it, two strings fewer are made. */
+export function jsonText(text: string): string {
+  return NOT_PLAIN.test(text) ? armour(JSON.stringify(text)).slice(1, -1) : text;
 }
 
 /** As {@link jsonString}, with `null` for an absent value. */

@@ -7,6 +7,7 @@ import { standingsOf, type Terms } from '../src/admit/standing.js';
 import type { PeerIdentity } from '../src/identify/peer-identity.js';
 import { Admission } from '../src/listen/admission.js';
 import { sharedIdentity } from '../src/listen/shared-identity.js';
+import { Tenure } from '../src/listen/tenure.js';
 import { openRaw, type RawCaller } from './support/caller.js';
 import { identityOf } from './support/identity.js';
 import { recordOf } from './support/records.js';
@@ -68,6 +69,14 @@ describe('after an answer to a request with a body', () => {
     caller?.socket.write('GET /unread HTTP/1.1\r\nHost: localhost\r\n\r\n');
     expect(await recordOf(sidecar, '/unread')).toMatchObject({ status: 200, outcome: 'caller_aborted' });
     await expect.poll(() => sidecar.app.connections()).toBe(callers.length - 1);
+  });
+
+  it('nothing is left of callers that have gone, at rest or right behind their answers', async () => {
+    const hasty = await openRaw(sidecar);
+    hasty.socket.write('GET / HTTP/1.1\r\nHost: localhost\r\n\r\n');
+    await hasty.receive(/ok$/);
+    for (const { socket } of [hasty, ...callers]) socket.destroy();
+    await expect.poll(() => queryObjects(Tenure, COUNT)).toBe(0);
   });
 });
 

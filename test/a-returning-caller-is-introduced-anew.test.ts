@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { anonymousOf } from '../src/admit/standing.js';
 import { ATTRIBUTES, type Attribute } from '../src/config/config.js';
 import type { PeerIdentity } from '../src/identify/peer-identity.js';
 import { createIdentityHeaders } from '../src/rewrite/identity-headers.js';
@@ -45,6 +46,13 @@ describe('what is told of a caller who comes back is true of this connection', (
     expect(introduce({ ...first, verify: 'NONE', certificate: null }, NOW)).toEqual(['X-Verify', 'NONE']);
     expect(introduce(first, NOW)).toEqual(['X-Verify', 'SUCCESS', ...serial]);
   });
+});
+
+it.each(ATTRIBUTES)('whom nobody asks has nothing said of it: %s', (attribute) => {
+  const introduce = introducer({ 'X-Told': attribute });
+  introduce(first, NOW);
+  const nobody: PeerIdentity = { ...first, verify: 'NONE', certificate: null, chain: [], anchorSha256: null };
+  expect(introduce(anonymousOf(first), NOW)).toEqual(introducer({ 'X-Told': attribute })(nobody, NOW));
 });
 
 it('what cannot be said is reported each time', () => {

@@ -132,6 +132,9 @@ describe('what a worker writes', () => {
     expect(passed).toEqual(['{"a":1}\n{"b":2}\n', '{"c":3}\n']);
     for (let mebibytes = 0; mebibytes < 33; mebibytes += 1) lines.take(Buffer.alloc(1024 * 1024, 'x'));
     expect(passed.at(-1)).toMatch(/^x+\n$/);
+    // A piece takes more than its bytes.
+    for (let bytes = 0; bytes < 300_000; bytes += 1) lines.take(Buffer.of(0x79));
+    expect(passed.at(-1)).toMatch(/y\n$/);
   });
 
   it('is read as bytes: a character may come in two pieces', () => {

@@ -90,9 +90,11 @@ describe('a log', () => {
     expect(output.dropped()).toBe(0);
   });
 
-  it('drops and counts lines, and takes no more memory, when nobody reads', async () => {
+  it.each([
+    ['its own', `${'x'.repeat(1023)}\n`],
+    ["another process's", Buffer.from(`${'x'.repeat(1023)}\n`)],
+  ])('drops and counts lines, %s, and takes no more memory, when nobody reads', async (_, line) => {
     const { output } = await stream();
-    const line = `${'x'.repeat(1023)}\n`;
     for (let i = 0; i < 40_000; i += 1) output.write(line);
     expect(output.dropped()).toBeGreaterThan(20_000);
     expect(output.dropped()).toBeLessThan(40_000);

@@ -62,6 +62,24 @@ describe('a log', () => {
     expect(read()).toBe([...lines, ...lines.slice(0, 10)].join(''));
   });
 
+  it.each([
+    ['one byte', 'x'],
+    ['two', 'é'],
+    ['three', '中'],
+    ['four', '😀'],
+  ])('arrives whole in lines of any length, of characters of %s', async (_bytes, character) => {
+    const { output, read } = file();
+    const lengths = [1, 20_000, 22_000, 44_000, 70_000, 300_000, ...Array.from({ length: 300 }, () => 600)];
+    const lines = lengths.map((length) => `${character.repeat(length)}\n`);
+    const all = Array.from({ length: 3 }, () => lines.flatMap((line) => [line, 'short\n'])).flat();
+    for (const line of all) output.write(line);
+    await output.flush();
+    for (const line of lines) output.write(line);
+    output.flushSync();
+    expect(read() === [...all, ...lines].join('')).toBe(true);
+    expect(output.dropped()).toBe(0);
+  });
+
   it('arrives without anybody asking', async () => {
     const { output, theirs } = await stream();
     output.write('hello\n');

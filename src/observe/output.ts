@@ -22,6 +22,8 @@ const SYNC_PAUSE_MS = 10;
 /** A reader that stands still costs at most this much memory; then whole lines are dropped and counted. */
 const LONGEST_BACKLOG = 8 * 1024 * 1024;
 const NEWLINE = 10;
+/** Most bytes that a character of UTF-16 takes in UTF-8. */
+const WIDEST = 3;
 /** What a buffer takes beside its bytes, about. */
 const BUFFER_ITSELF = 128;
 
@@ -142,22 +144,28 @@ export class DescriptorOutput implements Output {
 /** What waits to be written, in the order in which it came. */
 class Backlog {
   #bytes: Buffer[] = [];
-  /** Behind the bytes. A string that grows is cheaper than a buffer for each line. */
-  #text = '';
+  /**
+   * What stands behind the bytes, for good: cheaper than a buffer for each line. Kept as text, a line is a tree of some fifty strings, which
+   * each collection of young garbage would copy until the batch is full.
+   */
+  readonly #text = Buffer.allocUnsafeSlow(2 * BATCH_SIZE);
+  #textLength = 0;
   #byteCount = 0;
 
   /** About the bytes of memory: known at no cost. */
   get size(): number {
-    return this.#byteCount + this.#text.length;
+    return this.#byteCount + this.#textLength;
   }
 
   add(lines: string | Buffer): void {
-    if (typeof lines === 'string') {
-      this.#text += lines;
-      return;
-    }
+    if (typeof lines === 'string' && WIDEST * lines.length <= BATCH_SIZE) return this.#addText(lines);
     this.#endText();
-    this.#push(lines);
+    this.#push(typeof lines === 'string' ? Buffer.from(lines) : lines);
+  }
+
+  #addText(lines: string): void {
+    if (this.#textLength + WIDEST * lines.length > this.#text.length) this.#endText();
+    this.#textLength += this.#text.write(lines, this.#textLength);
   }
 
   take(): Buffer {
@@ -170,9 +178,9 @@ class Backlog {
   }
 
   #endText(): void {
-    if (this.#text === '') return;
-    this.#push(Buffer.from(this.#text));
-    this.#text = '';
+    if (this.#textLength === 0) return;
+    this.#push(Buffer.from(this.#text.subarray(0, this.#textLength)));
+    this.#textLength = 0;
   }
 
   #push(bytes: Buffer): void {

@@ -162,6 +162,7 @@ describe('seconds to expiry', () => {
         passphrase: null,
         serverCertificate: certificate,
         serverSubject: 'CN=localhost',
+        serverAltNames: 'DNS:localhost',
         serverNames: [],
       },
     ],

@@ -164,6 +164,14 @@ it('each of them shows in status and metrics', async () => {
   expect(await sidecar.metric(line)).toBeGreaterThan(3_600);
 });
 
+it('one with an empty list of names shows without any', async () => {
+  const nameless = write('nameless', issueServer(ca, { keys, san: [] }));
+  const sidecar = await start([nameless.replace('}', ', serverNames: [nameless.test]}')]);
+  const { status, body } = await sidecar.admin('/status');
+  expect(status).toBe(200);
+  expect(JSON.parse(body).serverCertificates[1]).toMatchObject({ file: at('nameless.pem'), subjectAltName: null });
+});
+
 const DAY = 24 * 3_600_000;
 
 it('one that ends soon is warned of', async () => {

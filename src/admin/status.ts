@@ -97,10 +97,10 @@ function describeRoute({ name, clientCert: { verify, allow }, upstream: { url } 
   return { name, verify, allowRules: allow.length, upstream: url };
 }
 
-function describeServerCertificate({ serverCertificate, serverSubject }: ServerPair) {
+function describeServerCertificate({ serverCertificate, serverSubject, serverAltNames }: ServerPair) {
   return {
     subject: serverSubject,
-    subjectAltName: serverCertificate.subjectAltName ?? null,
+    subjectAltName: serverAltNames,
     notBefore: isoDate(Date.parse(serverCertificate.validFrom)),
     notAfter: isoDate(Date.parse(serverCertificate.validTo)),
     sha256: sha256Of(serverCertificate),

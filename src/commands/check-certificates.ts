@@ -3,7 +3,7 @@ import { rootCertificates } from 'node:tls';
 import type { Config } from '../config/config.js';
 import { formatRfc2253, nameOf } from '../identify/distinguished-name.js';
 import { readTbsFields } from '../identify/tbs-certificate.js';
-import { subjectOf } from '../trust/credentials.js';
+import { altNamesOf, subjectOf } from '../trust/credentials.js';
 import type { Inspection, LoadedCa, LoadedCrl } from '../trust/credentials.js';
 import { admittingLevel, keyType, weaknesses } from '../trust/strength.js';
 import { date, note, ok, span, warning } from './findings.js';
@@ -38,11 +38,12 @@ function checkServerChain(
 ): Finding[] {
   const [leaf, ...issuers] = chain;
   if (leaf === undefined) return [];
+  const altNames = altNamesOf(leaf);
   return [
     ok(about, `${subjectOf(leaf)}, ${keyType(leaf)}`),
-    !leaf.subjectAltName
+    altNames === null
       ? warning(about, 'has no subject alternative names: most callers refuse it')
-      : ok(about, `for ${leaf.subjectAltName}`),
+      : ok(about, `for ${altNames}`),
     validity(about, leaf, { now, expired: 'callers that check it will refuse to connect' }),
     ...serverPurpose(about, leaf),
     ...order(about, chain),

@@ -5,7 +5,7 @@ import { asksNobody, modesOf } from '../admit/standing.js';
 import type { Config } from '../config/config.js';
 import { ConfigError } from '../errors.js';
 import { readCrl } from './crl.js';
-import { FileDesk, subjectOf } from './file-desk.js';
+import { altNamesOf, FileDesk, subjectOf } from './file-desk.js';
 import { DISK } from './files.js';
 import type { FileReader } from './files.js';
 import { isPrivateKey } from './pem.js';
@@ -16,7 +16,7 @@ import { pairSources, readPair } from './server-pair.js';
 import type { PairReading, ServerPair } from './server-pair.js';
 import { TICKET_KEY_BYTES } from './ticket-keys.js';
 
-export { subjectOf };
+export { altNamesOf, subjectOf };
 
 /** One CRL block as loaded, for `check`, `/status` and the revocation facts. */
 export interface LoadedCrl {

@@ -72,3 +72,12 @@ export function subjectOf(certificate: X509Certificate): string {
   const [, , , , subject] = readTbsFields(certificate.raw);
   return formatRfc2253(nameOf(subject));
 }
+
+/** The alternative names as Node prints them; null for none. Since 24.22 Node throws at an extension with an empty list, which has none. */
+export function altNamesOf(certificate: X509Certificate): string | null {
+  try {
+    return certificate.subjectAltName || null;
+  } catch {
+    return null;
+  }
+}

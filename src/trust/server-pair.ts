@@ -2,7 +2,7 @@ import { createPrivateKey } from 'node:crypto';
 import type { KeyObject, X509Certificate } from 'node:crypto';
 import type { Config, NamedCertificate } from '../config/config.js';
 import { readPeerCertificate } from '../identify/peer-certificate.js';
-import { subjectOf } from './file-desk.js';
+import { altNamesOf, subjectOf } from './file-desk.js';
 import type { FileDesk, ParsedCertificate } from './file-desk.js';
 import { inWords } from './files.js';
 import { isPrivateKey } from './pem.js';
@@ -19,6 +19,8 @@ export interface ServerPair {
   readonly serverCertificate: X509Certificate;
   /** RFC 2253. */
   readonly serverSubject: string;
+  /** As Node prints them; null for none. */
+  readonly serverAltNames: string | null;
   /** Lower case; `*.` in front of a name means whatever ends in it. */
   readonly serverNames: readonly string[];
 }
@@ -77,6 +79,7 @@ class PairLoading {
       passphrase,
       serverCertificate: leaf.certificate,
       serverSubject: subjectOf(leaf.certificate),
+      serverAltNames: altNamesOf(leaf.certificate),
       serverNames: this.names(leaf.certificate),
     };
     return { chain: certificates, pair };

@@ -8,7 +8,7 @@ import { block, FLAGS, frame, framesOver, request, uint32 } from '../support/htt
 import type { makePki } from '../support/pki.js';
 import { startRecorder } from '../support/recorder.js';
 import { statusOf, WireReader } from '../support/wire.js';
-import { startSubject, type Subject } from './subject.js';
+import { startSubject, type Held, type Subject } from './subject.js';
 
 export interface AttackOptions {
   /** How long a round lasts. */
@@ -375,29 +375,13 @@ function sockets(port: number): string {
   return stdout ?? 'there is no ss';
 }
 
-/** What the process holds, in MiB: of the machine, and in objects that are alive. */
-export interface Held {
-  readonly rss: number;
-  readonly heapUsed: number;
-}
-
-async function held(subject: Subject): Promise<Held> {
-  const { body } = await subject.admin('/metrics');
-  const value = (name: string): number =>
-    Math.round(Number(new RegExp(`^${name} (\\S+)$`, 'm').exec(body)?.[1]) / 1_048_576);
-  return {
-    rss: value('process_resident_memory_bytes'),
-    heapUsed: value('nodejs_heap_size_used_bytes'),
-  };
-}
-
 /** The least that is held within a few seconds: rubbish takes more than one round to go. */
 async function collected(subject: Subject): Promise<Held> {
   let least: Held | null = null;
   for (let turn = 0; turn < 8; turn += 1) {
     subject.child.kill('SIGUSR2');
     await sleep(250);
-    const now = await held(subject);
+    const now = await subject.held();
     if (least === null || now.rss < least.rss) least = now;
   }
   return least as Held;

@@ -33,7 +33,7 @@ async function fuzzFor(kind: string, seconds: number, firstSeed: number): Promis
   let reported = started;
   const report = async (): Promise<void> => {
     const elapsed = (performance.now() - started) / 1000;
-    const memory = Math.round((await fuzz.subject.memory()) / 1_048_576);
+    const { rss: memory } = await fuzz.subject.held();
     const rate = Math.round(fuzz.inputs() / elapsed);
     console.log(
       `${kind}: ${fuzz.inputs()} inputs in ${Math.round(elapsed)} s, ${rate} a second, sidecar holds ${memory} MiB`,

@@ -29,10 +29,19 @@ export interface Subject extends Reachable {
   readonly dead: () => boolean;
   /** Opens a connection; TLS 1.2 sessions are resumed, for a full handshake costs more than what is tried over it. */
   open(protocol?: 'h2'): Promise<TLSSocket>;
-  /** Bytes of memory that the process holds. */
-  memory(): Promise<number>;
+  held(): Promise<Held>;
   admin(path: string): ReturnType<typeof ask>;
   stop(): Promise<void>;
+}
+
+/** What the process holds, in MiB: of the machine, and in objects that are alive. */
+export interface Held {
+  readonly rss: number;
+  readonly heapUsed: number;
+}
+
+function mib(metrics: string, name: string): number {
+  return Math.round(Number(new RegExp(`^${name} (\\S+)$`, 'm').exec(metrics)?.[1]) / 1_048_576);
 }
 
 /** How a sentence begins that tells of a time-out: the sidecar hangs, or the machine had no time. Nothing else is known then. */
@@ -91,9 +100,9 @@ export async function startSubject(
       log.forget(`127.0.0.1:${socket.localPort}`);
       return socket;
     },
-    memory: async () => {
+    held: async () => {
       const { body } = await ask(adminPort, '/metrics');
-      return Number(/^process_resident_memory_bytes (\S+)$/m.exec(body)?.[1]);
+      return { rss: mib(body, 'process_resident_memory_bytes'), heapUsed: mib(body, 'nodejs_heap_size_used_bytes') };
     },
     admin: (path) => ask(adminPort, path),
     stop: async () => {

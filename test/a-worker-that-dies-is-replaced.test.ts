@@ -125,9 +125,9 @@ it('when the process that looks after them is killed, they end', async () => {
   const sidecar = await start();
   const pids = (await workersOf(sidecar)).map(({ pid }) => pid);
   sidecar.child.kill('SIGKILL');
-  // Its pipes are closed when the last process that holds them has ended.
+  // Its pipes are closed when the last process that holds them ends: Linux closes files first, and only then lets go of the process.
   await sidecar.ended();
-  expect(pids.filter(isRunning)).toEqual([]);
+  await expect.poll(() => pids.filter(isRunning), { interval: 5, timeout: 5_000 }).toEqual([]);
 });
 
 function isRunning(pid: number): boolean {

@@ -66,7 +66,7 @@ const LEVEL_REASONS = [
 /** Modules that some room may use. Any other is a power without an owner: one more HTTP client, a child process, an evaluator. */
 const KNOWN_MODULES = [
   ...['buffer', 'crypto', 'events', 'os', 'path', 'stream', 'stream/promises', 'timers/promises', 'tty', 'url', 'util'],
-  ...['cluster', 'dns', 'dns/promises', 'fs', 'fs/promises', 'http', 'http2', 'https', 'module', 'net', 'tls'],
+  ...['cluster', 'dns', 'dns/promises', 'fs', 'fs/promises', 'http', 'http2', 'https', 'module', 'net', 'tls', 'vm'],
 ].map((name) => `node:${name}`);
 const KNOWN_PACKAGES = 'asn1js convict http-proxy ipaddr.js pino pino-pretty prom-client send yaml'.split(' ');
 const KNOWN = [...KNOWN_MODULES, ...KNOWN_PACKAGES].join('|').replaceAll('.', String.raw`\.`);
@@ -125,6 +125,11 @@ const MODULE_POWERS = [
     modules: 'node:cluster$',
     owners: ['workers/**'],
     why: 'Processes belong to workers: they are this program alone, and somebody has to see how each of them ends.',
+  },
+  {
+    modules: 'node:vm$',
+    owners: ['lifecycle.ts'],
+    why: 'An evaluator. Lifecycle makes an empty script with it, for its weight alone, and runs nothing.',
   },
   {
     modules: 'node:module$',
@@ -237,6 +242,16 @@ const SYNTAX_POWERS = [
     ],
     owners: [],
     why: 'Import network values one by one, by a name that the tables of eslint.config.js know: the name tells server from client.',
+  },
+  {
+    at: [
+      'ImportDeclaration[source.value="node:vm"] > :matches(ImportDefaultSpecifier, ImportNamespaceSpecifier)',
+      'ImportDeclaration[source.value="node:vm"] > ImportSpecifier:not([imported.name="Script"][local.name="Script"])',
+      'NewExpression[callee.name="Script"]:not([arguments.length=1][arguments.0.value=""])',
+      ':not(NewExpression, ImportSpecifier) > Identifier[name="Script"]',
+    ],
+    owners: [],
+    why: 'The one script there is has nothing in it: a sidecar evaluates no code.',
   },
   {
     at: [`Literal[value=${RESERVED_HEADER}]`, `TemplateElement[value.raw=${RESERVED_HEADER}]`],

@@ -106,7 +106,11 @@ export const SCENARIOS = {
     load: callbacks({ protocol: 'websocket' }),
   },
   idle: { title: 'Quiet connections', kind: 'idle', peers: CLOSEST },
-  start: { title: 'From the start to the first answer', kind: 'start', peers: ['sidecar-image', ...CLOSEST] },
+  start: {
+    title: 'From the start to the first answer',
+    kind: 'start',
+    peers: ['sidecar-image', 'sidecar-npm', 'nginx', 'http-proxy'],
+  },
   memory: {
     title: 'Memory under full load of callbacks',
     kind: 'memory',

@@ -80,7 +80,7 @@ export function sizing([result]) {
 
 function memoryTable(result) {
   const { perConnection, cpu: idleCpu } = figuresOf(result, 'idle');
-  const { rss, cpu } = figuresOf(result, 'start');
+  const { rss, cpu } = figuresOf(result, 'start', 'sidecar-image');
   const { loaded } = figuresOf(result, 'memory');
   return markdownTable(
     ['memory and start', ''],

@@ -49,10 +49,10 @@ const TARGETS = [
   ratioTarget('16 MiB from callers: CPU', 'bodies-16m-up', 'nginx', 1),
   figureTarget('memory of a quiet connection', 'idle', 'perConnection', 64, unit('KiB', 1)),
   figureTarget('memory at rest, the image', 'start', 'rss', 75, unit('MiB'), 'sidecar-image'),
-  figureTarget('memory at rest, the npm package', 'start', 'rss', 75, unit('MiB')),
+  figureTarget('memory at rest, the npm package', 'start', 'rss', 75, unit('MiB'), 'sidecar-npm'),
   figureTarget('memory under load', 'memory', 'loaded', 130, unit('MiB')),
   figureTarget('CPU until ready, the image', 'start', 'cpu', 350, unit('ms'), 'sidecar-image'),
-  figureTarget('CPU until ready, the npm package', 'start', 'cpu', 350, unit('ms')),
+  figureTarget('CPU until ready, the npm package', 'start', 'cpu', 350, unit('ms'), 'sidecar-npm'),
   {
     target: 'two workers: capacity',
     limit: 1.85,

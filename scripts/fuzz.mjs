@@ -17,11 +17,12 @@ import { isMain, ROOT } from './build.mjs';
 const BUNDLE = join(ROOT, 'test', '.fuzz', 'main.mjs');
 
 async function bundle() {
-  const isPackage = (id) => !id.startsWith('.') && !id.startsWith('/');
+  // Scripts know by their own place where the Dockerfile is.
+  const isElsewhere = (id) => (!id.startsWith('.') && !id.startsWith('/')) || id.includes('/scripts/');
   const bundled = await rolldown({
     input: join(ROOT, 'test', 'fuzz', 'main.ts'),
     platform: 'node',
-    external: isPackage,
+    external: isElsewhere,
   });
   await bundled.write({ file: BUNDLE, format: 'esm' });
   await bundled.close();

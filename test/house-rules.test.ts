@@ -164,6 +164,7 @@ describe('every power has one owner', () => {
     ['node:module', /^src\/(main|app)\.ts$/],
     ['node:http2', /^src\/(listen|forward)\//],
     ['node:process', /^$/],
+    ['node:vm', /^src\/lifecycle\.ts$/],
     ['node:child_process', /^$/],
     ['node:cluster', /^src\/workers\//],
   ])('%s', (module, owner) => {

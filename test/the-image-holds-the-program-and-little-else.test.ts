@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { withDebianPackage } from '../scripts/add-to-sbom.mjs';
 import { bundle } from '../scripts/bundle.mjs';
 import { dockerfile, execForm, imageCommand, instructions } from './support/container-files.js';
 import { makePki, temporaryDirectory, writePki } from './support/pki.js';
@@ -127,7 +128,10 @@ describe('the Dockerfile', () => {
 
   it('is started outside of the image as in it, by who reads docs/scaling.md', () => {
     const options = imageCommand().entrypoint.slice(1, -1).join(' ');
-    expect(readProjectFile('docs/scaling.md')).toContain(`node ${options} dist/main.js`);
+    const [, allocator = 'none'] = /(MALLOC_CONF=\S+)/.exec(valuesOf('ENV').join(' ')) ?? [];
+    const page = readProjectFile('docs/scaling.md');
+    expect(page).toMatch(/LD_PRELOAD=\S+\/libjemalloc\.so\.2 /);
+    expect(page).toContain(`${allocator} node ${options} dist/main.js`);
   });
 
   it('says which version it holds', () => {
@@ -148,6 +152,17 @@ describe('the Dockerfile', () => {
 
   it('holds a list of what went into it', () => {
     expect(instructions('RUN').join(' ')).toMatch(/npm sbom .*--omit=dev .*> \/app\/sbom\.cdx\.json/);
+    const list = { bomFormat: 'CycloneDX', components: [{ name: 'pino' }] };
+    const { components, ...rest } = withDebianPackage(list, 'libjemalloc2', '5.3.0-1+b1', 'BSD-2-Clause');
+    expect(rest).toEqual({ bomFormat: 'CycloneDX' });
+    expect(components.map((component) => component.name)).toEqual(['pino', 'libjemalloc2']);
+    expect(components[1]).toMatchObject({ purl: 'pkg:deb/debian/libjemalloc2@5.3.0-1%2Bb1', version: '5.3.0-1+b1' });
+  });
+
+  it('preloads the allocator that it brings along', () => {
+    const [, preloaded = 'none'] = /LD_PRELOAD=\/app\/(\S+)/.exec(valuesOf('ENV').join(' ')) ?? [];
+    const [folder = '', file = ''] = preloaded.split('/');
+    expect(instructions('RUN').join(' ')).toContain(`cp /usr/lib/*/${file} /app/${folder}/`);
   });
 
   it('is sent only what it copies, and all of that', () => {

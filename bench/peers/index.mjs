@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { caddy } from './caddy.mjs';
 import { haproxy } from './haproxy.mjs';
 import { nginx } from './nginx.mjs';
-import { sidecar, sidecarImage } from './sidecar.mjs';
+import { sidecar, sidecarImage, sidecarNpm } from './sidecar.mjs';
 
 const SERVER = join(import.meta.dirname, 'node-server.mjs');
 
@@ -26,6 +26,7 @@ function nodePeer(name, packageName = name) {
 export const PEERS = [
   sidecar,
   sidecarImage,
+  sidecarNpm,
   nginx,
   haproxy,
   caddy,

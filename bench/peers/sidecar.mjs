@@ -2,6 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { loadConfig } from '../../dist/config/load.js';
+import { allocator, nodeOptions } from '../../scripts/image-start.mjs';
 
 const ROOT = join(import.meta.dirname, '../..');
 const MAIN = join(ROOT, 'dist/main.js');
@@ -27,12 +28,6 @@ function settings({ port, adminPort = 'off', upstreamPort, files, http2, workers
   };
 }
 
-/** What the image gives Node, between the program's name and ours. */
-function nodeOptions() {
-  const [, entrypoint] = /^ENTRYPOINT (\[.*\])$/m.exec(readFileSync(join(ROOT, 'Dockerfile'), 'utf8'));
-  return JSON.parse(entrypoint).slice(1, -1);
-}
-
 /** Whether this version takes a setting. */
 export function takes(flags) {
   try {
@@ -43,22 +38,33 @@ export function takes(flags) {
   }
 }
 
-function commandOf(main, setup) {
+function commandOf(main, options, setup) {
   const file = join(setup.directory, `sidecar-${setup.port}.yaml`);
   writeFileSync(file, JSON.stringify(settings(setup)));
-  return [process.execPath, ...nodeOptions(), main, 'run', '--config', file];
+  return [process.execPath, ...options, main, 'run', '--config', file];
 }
 
-/** As the npm package has it. */
+const asTheImage = { env: () => allocator() ?? {} };
+
+/** The package, started as the image starts it. */
 export const sidecar = {
   name: 'sidecar',
-  version: () => `Node ${process.version}, OpenSSL ${process.versions.openssl}`,
-  command: (setup) => commandOf(MAIN, setup),
+  version: () =>
+    `Node ${process.version}, OpenSSL ${process.versions.openssl}, ${allocator() === null ? "the C library's allocator" : 'jemalloc'}`,
+  command: (setup) => commandOf(MAIN, nodeOptions(), setup),
+  ...asTheImage,
+};
+
+/** The package, started by its name. */
+export const sidecarNpm = {
+  name: 'sidecar-npm',
+  version: () => 'no options',
+  command: (setup) => commandOf(MAIN, [], setup),
 };
 
 const imageIn = (directory) => join(directory, 'image');
 
-/** As the image has it, in a few files: the same program, started otherwise. */
+/** What the image has, in a few files. */
 export const sidecarImage = {
   name: 'sidecar-image',
   version() {
@@ -70,5 +76,6 @@ export const sidecarImage = {
     const { status } = spawnSync(process.execPath, [script, imageIn(directory)], { stdio: 'inherit' });
     if (status !== 0) throw new Error('scripts/bundle.mjs failed');
   },
-  command: (setup) => commandOf(join(imageIn(setup.directory), 'dist/main.js'), setup),
+  command: (setup) => commandOf(join(imageIn(setup.directory), 'dist/main.js'), nodeOptions(), setup),
+  ...asTheImage,
 };

@@ -2,7 +2,7 @@ import cluster, { type Worker } from 'node:cluster';
 import { createService, type Service } from '../app.js';
 import type { Config } from '../config/config.js';
 import { ConfigError } from '../errors.js';
-import { leaveSignalsToPrimary } from '../lifecycle.js';
+import { leaveSignalsToPrimary, letMemoryGo } from '../lifecycle.js';
 import { loadCredentials } from '../trust/credentials.js';
 import type { Reading } from '../trust/reloader.js';
 import { ERROR_FIELDS, HELLO, type Enlistment, type Message, type Order } from './orders.js';
@@ -17,6 +17,7 @@ export async function serveAsWorker(): Promise<number> {
   const { worker } = cluster;
   if (worker === undefined) throw new Error('not a worker');
   leaveSignalsToPrimary();
+  letMemoryGo();
   await new Promise<void>((resolve) => {
     const duty = new Duty(resolve);
     worker.on('message', (message: Message) => void answer(worker, duty, message));

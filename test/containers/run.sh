@@ -87,6 +87,11 @@ say "layers of our own: $((layers / 1024)) KiB"
   fail 'no version in the labels'
 podman run --rm --network none --entrypoint '["node","-p","require(`/app/sbom.cdx.json`).bomFormat"]' "$image" |
   grep -qx CycloneDX || fail 'no list of parts'
+# The C library only complains about an allocator that it cannot load.
+podman run --rm --network none --entrypoint '["node","-p","require(`fs`).readFileSync(`/proc/self/maps`,`utf8`).includes(`libjemalloc`)"]' "$image" |
+  grep -qx true || fail 'the allocator was not loaded'
+podman run --rm --network none --entrypoint '["node","-p","require(`/app/sbom.cdx.json`).components.some(({ purl }) => /^pkg:deb.debian.libjemalloc2@.+/.test(purl))"]' "$image" |
+  grep -qx true || fail 'the allocator is not among the parts'
 
 say 'ticket keys: made, then rotated, by any user and in a read-only image'
 mkdir -m 777 "$scratch/keys"

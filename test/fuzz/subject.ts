@@ -49,12 +49,13 @@ export const TIME_OUT = 'time-out';
 
 const MAIN = fileURLToPath(new URL('../../dist/main.js', import.meta.url));
 const PATIENCE = 20_000;
+const NODE = { options: [], env: {} };
 
 export async function startSubject(
   pki: ReturnType<typeof makePki>,
   upstream: string,
   settings: Readonly<Record<string, string>> = {},
-  nodeArguments: readonly string[] = [],
+  node: { readonly options: readonly string[]; readonly env: Readonly<Record<string, string>> } = NODE,
 ): Promise<Subject> {
   const { flags } = credentialFlags(pki);
   const own = {
@@ -64,9 +65,9 @@ export async function startSubject(
     'limits.requestsPerConnection': '1000000',
   };
   const args = asArguments({ ...flags, ...own, 'upstream.url': upstream, ...settings });
-  const child = spawn(process.execPath, [...nodeArguments, MAIN, 'run', ...args], {
+  const child = spawn(process.execPath, [...node.options, MAIN, 'run', ...args], {
     stdio: ['ignore', 'pipe', 'inherit'],
-    env: {},
+    env: node.env,
   });
   // Whatever becomes of the attackers.
   const kill = (): unknown => child.kill('SIGKILL');

@@ -1,0 +1,23 @@
+/**
+ * Adds a package of Debian to the list of parts that npm wrote, which knows only its own.
+ *
+ *   node scripts/add-to-sbom.mjs FILE NAME VERSION LICENCE
+ */
+import { readFileSync, writeFileSync } from 'node:fs';
+import { isMain } from './build.mjs';
+
+/** The list (CycloneDX) with one component more. */
+export function withDebianPackage(sbom, name, version, licence) {
+  const purl = `pkg:deb/debian/${name}@${encodeURIComponent(version)}`;
+  const licenses = [{ license: { id: licence } }];
+  return {
+    ...sbom,
+    components: [...sbom.components, { 'bom-ref': purl, type: 'library', name, version, purl, licenses }],
+  };
+}
+
+if (isMain(import.meta.url)) {
+  const [file, name, version, licence] = process.argv.slice(2);
+  const sbom = JSON.parse(readFileSync(file, 'utf8'));
+  writeFileSync(file, `${JSON.stringify(withDebianPackage(sbom, name, version, licence), null, 2)}\n`);
+}

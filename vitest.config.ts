@@ -10,5 +10,8 @@ export default defineConfig({
     testTimeout: 20_000,
     hookTimeout: 30_000,
     teardownTimeout: 10_000,
+    // Vitest gives up after one second, less than a busy machine may take for what is well; and a poll that succeeds costs no more
+    // for being allowed longer.
+    expect: { poll: { timeout: 5_000 } },
   },
 });

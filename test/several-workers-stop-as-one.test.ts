@@ -41,7 +41,8 @@ async function startHolding(settings: Readonly<Record<string, string>> = {}) {
 
 describe('after SIGTERM', () => {
   it('both finish what is under way, and all of it ends with 0', async () => {
-    const { sidecar, answers, release } = await startHolding({ 'shutdown.delay': '300ms' });
+    // Long enough for what is asked below while new connections are still served, however busy the machine.
+    const { sidecar, answers, release } = await startHolding({ 'shutdown.delay': '3s' });
     sidecar.child.kill('SIGTERM');
     await sidecar.said(/"msg":"draining/);
     expect(await sidecar.admin('/readyz')).toEqual({ status: 503, body: 'draining\n' });

@@ -209,7 +209,8 @@ describe('a slow or careless client', () => {
     const closed = once(sockets[0] as Socket, 'close');
     const started = Date.now();
     await agent.get('/livez').expect(200);
-    expect(Date.now() - started).toBeLessThan(1_000);
+    // For whoever has to wait, room comes after 5 seconds, when the head of the first has not come or its idleness is over.
+    expect(Date.now() - started).toBeLessThan(4_000);
     await closed;
     expect(sockets.filter(({ destroyed }) => destroyed)).toHaveLength(1);
   });

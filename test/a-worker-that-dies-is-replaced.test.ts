@@ -59,13 +59,19 @@ describe('a worker that is killed', () => {
 
   it('counts each time, also before it has served', async () => {
     const sidecar = await start();
-    const first = await pidOf(sidecar, 1);
-    process.kill(first, 'SIGKILL');
-    await expect.poll(() => pidOf(sidecar, 1), { interval: 5, timeout: 5_000 }).not.toBe(first);
-    process.kill(await pidOf(sidecar, 1), 'SIGKILL');
-    await sidecar.said(/"worker":1,"detail":"[^"]+ before it served","msg":"a worker could not be replaced"/);
-    expect(await metricOf(sidecar, 'mtls_sidecar_worker_failures_total')).toBe(2);
-    await replaced(sidecar);
+    const early = /"worker":1,"detail":"[^"]+ before it served","msg":"a worker could not be replaced"/;
+    // Twice, or more often: on a busy machine a worker may serve before it is killed.
+    for (let kills = 1; !early.test(sidecar.stdout()); kills += 1) {
+      const pid = await pidOf(sidecar, 1);
+      process.kill(pid, 'SIGKILL');
+      await sidecar.said(new RegExp(`(?:"msg":"a worker (?:ended|could not be replaced)[^]*){${kills}}`));
+      expect(await metricOf(sidecar, 'mtls_sidecar_worker_failures_total')).toBe(kills);
+      if (kills === 1) expect(sidecar.stdout()).not.toMatch(early);
+      if (!early.test(sidecar.stdout())) {
+        await expect.poll(() => pidOf(sidecar, 1), { interval: 5, timeout: 5_000 }).not.toBe(pid);
+      }
+    }
+    await sidecar.said(/"msg":"a worker could not be replaced"[^]*"msg":"a worker was replaced"/);
   });
 
   it('comes back with what is in force, which files that are no good now do not change', async () => {
@@ -105,11 +111,12 @@ it('a worker that hangs keeps neither readiness nor metrics waiting for long', a
   process.kill(pid, 'SIGSTOP');
   // Stopped, it would not notice that the others have gone.
   onTestFinished(() => void process.kill(pid, 'SIGKILL'));
+  // Whoever waits for an answer of this one waits for 8 seconds; metrics are given up after 3.
   const before = Date.now();
   expect((await sidecar.admin('/readyz')).status).toBe(200);
-  expect(Date.now() - before).toBeLessThan(1_500);
+  expect(Date.now() - before).toBeLessThan(3_000);
   expect(await metricOf(sidecar, 'mtls_sidecar_workers{state="wanted"}')).toBe(2);
-  expect(Date.now() - before).toBeLessThan(6_000);
+  expect(Date.now() - before).toBeLessThan(7_500);
 });
 
 it('when all are killed at once, nothing is ready until they are back', async () => {

@@ -10,6 +10,8 @@ export interface Balancer {
   add(port: number): void;
   /** New connections no longer go there; those that are open stay. */
   remove(port: number): void;
+  /** Resolves when no connection goes there any more, and callers have noticed. */
+  deserted(port: number): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -17,10 +19,14 @@ export async function startBalancer(): Promise<Balancer> {
   let ports: readonly number[] = [];
   let turn = 0;
   const sockets = new Set<Socket>();
+  /** Where callers' connections go. */
+  const goals = new Map<Socket, number>();
   const server = createServer((downstream) => {
     const port = ports[turn++ % ports.length];
     if (port === undefined) return void downstream.destroy();
     const upstream = connect(port, '127.0.0.1');
+    goals.set(downstream, port);
+    downstream.once('close', () => goals.delete(downstream));
     for (const [one, other] of [
       [downstream, upstream],
       [upstream, downstream],
@@ -37,6 +43,12 @@ export async function startBalancer(): Promise<Balancer> {
     port: (server.address() as AddressInfo).port,
     add: (port) => (ports = [...ports, port]),
     remove: (port) => (ports = ports.filter((other) => other !== port)),
+    deserted: async (port) => {
+      const open = [...goals].filter(([, goal]) => goal === port);
+      await Promise.all(open.map(([socket]) => new Promise((resolve) => socket.once('close', resolve))));
+      // Their other ends are in this process. An end is read in one turn, and the socket is closed in another.
+      for (let turns = 0; turns < 10; turns += 1) await new Promise(setImmediate);
+    },
     stop: async () => {
       for (const socket of sockets) socket.destroy();
       server.close();
@@ -61,6 +73,8 @@ export interface Load {
 
 /** Requests each way a second. */
 const EACH_WAY = 50;
+/** Requests under way to which no more are added: a machine that has no time falls behind in their number, not in their time. */
+const MOST_OPEN = 50;
 
 /** 100 requests a second (fewer on a machine that has no time) until `finish`: half of them over a few connections that stay, half over a new one each. */
 export function startLoad(to: Reachable): Load {
@@ -81,6 +95,7 @@ export function startLoad(to: Reachable): Load {
     void request.then(() => open.delete(request));
   };
   const timer = setInterval(() => {
+    if (open.size >= MOST_OPEN) return;
     send(agent);
     send(false);
   }, 1000 / EACH_WAY);

@@ -158,7 +158,7 @@ describe('the Dockerfile', () => {
     const list = { bomFormat: 'CycloneDX', components: [{ name: 'pino' }] };
     const { components, ...rest } = withDebianPackage(list, 'libjemalloc2', '5.3.0-1+b1', 'BSD-2-Clause');
     expect(rest).toEqual({ bomFormat: 'CycloneDX' });
-    expect(components.map((component) => component.name)).toEqual(['pino', 'libjemalloc2']);
+    expect(components.map((component: { name: string }) => component.name)).toEqual(['pino', 'libjemalloc2']);
     expect(components[1]).toMatchObject({ purl: 'pkg:deb/debian/libjemalloc2@5.3.0-1%2Bb1', version: '5.3.0-1+b1' });
   });
 

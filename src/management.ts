@@ -110,11 +110,18 @@ export class Management {
     await this.admin?.listen();
   }
 
-  /** Says what is served, and begins to look at files and dates. */
+  /**
+   * Says what is served, and begins to look at files and dates.
+   *
+   * Workers are asked before that, and nobody behind it: who is told that we listen may stop us at once, and signals are
+   * listened for only when all has begun. Until then SIGTERM ends the process without a drain.
+   */
   async begin(start: Start): Promise<void> {
+    const now = Date.now();
+    const items = await this.parts.managed.expiring(now);
     this.announce(start);
     this.reloader.start();
-    await this.warnOfExpiry();
+    this.warnOf(items, now);
   }
 
   /** Reads settings and files anew, and takes them into use if they are good. */
@@ -197,7 +204,10 @@ export class Management {
 
   private async warnOfExpiry(): Promise<void> {
     const now = Date.now();
-    const items = await this.parts.managed.expiring(now);
+    this.warnOf(await this.parts.managed.expiring(now), now);
+  }
+
+  private warnOf(items: readonly Expiring[], now: number): void {
     this.lookAgain(items, now);
     for (const { item, days } of this.expiryWatch.news(items, now)) {
       const { what, name, file, at } = item;

@@ -2,10 +2,15 @@ import { EventEmitter, once } from 'node:events';
 import type { ClientRequest, IncomingMessage, ServerResponse } from 'node:http';
 import { Agent } from 'node:https';
 import { connect } from 'node:net';
+import { setImmediate as turn } from 'node:timers/promises';
 import { afterEach, describe, expect, it } from 'vitest';
+import { Management, type Managed } from '../src/management.js';
+import type { Expiring } from '../src/trust/expiry.js';
 import { startApplication, startRawApplication } from './support/application.js';
 import { begin, call, openRaw, readAnswer, type Answer } from './support/caller.js';
+import { collectingLog } from './support/observed.js';
 import { endPrograms, startRun, type RunningProgram } from './support/program.js';
+import { configured } from './support/settings.js';
 
 const closing: (() => unknown)[] = [];
 afterEach(async () => {
@@ -182,4 +187,22 @@ describe('what does not end', () => {
     await tunnel.closed();
     expect(await sidecar.ended()).toEqual({ code: 75, signal: null });
   });
+});
+
+// Signals are listened for when the start is over, and whoever waits for this line may stop the process.
+it('that it listens is said when nothing is left to wait for', async () => {
+  const { log, text } = collectingLog('info');
+  let answer = (_items: readonly Expiring[]): void => undefined;
+  const expiring: Managed['expiring'] = () => new Promise((resolve) => (answer = resolve));
+  const config = configured({ 'admin.port': 'off' });
+  const management = new Management({ config, log, readConfig: null, managed: { expiring } as Managed });
+  closing.push(() => management.close());
+  const address = { address: '127.0.0.1', family: 'IPv4', port: 1 };
+  const begun = management.begin({ version: '0', address, cas: [], workers: 2 });
+  // A worker that is asked for something takes its time.
+  await turn();
+  expect(text()).not.toContain('"msg":"listening"');
+  answer([]);
+  await begun;
+  expect(text()).toContain('"msg":"listening"');
 });

@@ -74,7 +74,7 @@ export interface Load {
 /** Requests each way a second. */
 const EACH_WAY = 50;
 /** Requests under way to which no more are added: a machine that has no time falls behind in their number, not in their time. */
-const MOST_OPEN = 50;
+const MOST_OPEN = 20;
 
 /** 100 requests a second (fewer on a machine that has no time) until `finish`: half of them over a few connections that stay, half over a new one each. */
 export function startLoad(to: Reachable): Load {

@@ -97,7 +97,7 @@ async function endSidecar({ sidecar }: Pod): Promise<void> {
   expect(await sidecar.ended()).toEqual({ code: 0, signal: null });
 }
 
-describe('a rollout of two replicas fails no request', { timeout: 30_000 }, () => {
+describe('a rollout of two replicas fails no request', { timeout: 60_000 }, () => {
   it('with native sidecars: the application is stopped first', async () => {
     const { balancer, pods, load } = await startService();
     for (const old of pods) {
@@ -134,7 +134,7 @@ describe('a rollout of two replicas fails no request', { timeout: 30_000 }, () =
   });
 });
 
-describe('certificates that change', { timeout: 30_000 }, () => {
+describe('certificates that change', { timeout: 60_000 }, () => {
   it('under two replicas at different times fail no request, and are shown by both', async () => {
     const mounts = [mountSecret(credentialsOf(pki)), mountSecret(credentialsOf(pki))];
     for (const mount of mounts) closing.push(() => mount.remove());
@@ -162,7 +162,7 @@ describe('certificates that change', { timeout: 30_000 }, () => {
   });
 });
 
-describe('where the application is away', { timeout: 30_000 }, () => {
+describe('where the application is away', { timeout: 60_000 }, () => {
   it('at the start: 503 with Retry-After, and never again once it is there', async () => {
     const placeholder = await application();
     await placeholder.stop();
@@ -208,7 +208,7 @@ describe('where the application is away', { timeout: 30_000 }, () => {
   });
 });
 
-describe('a sidecar that is killed', { timeout: 30_000 }, () => {
+describe('a sidecar that is killed', { timeout: 60_000 }, () => {
   it('takes no more along than what is in flight', async () => {
     const { balancer, pods, load } = await startService();
     const [victim] = pods as [Pod, Pod];

@@ -29,7 +29,8 @@ async function pidOf(sidecar: RunningProgram, number: number): Promise<number> {
 
 const replaced = (sidecar: RunningProgram) => sidecar.said(/"worker":1,"pid":\d+,"msg":"a worker was replaced"/);
 
-describe('a worker that is killed', () => {
+// Each test starts four processes or five, the last of them after pauses.
+describe('a worker that is killed', { timeout: 60_000 }, () => {
   it('takes its own connections along and no others, and another takes its place', async () => {
     const sidecar = await start();
     const pid = await pidOf(sidecar, 1);

@@ -47,7 +47,8 @@ async function shown(sidecar: RunningProgram): Promise<Set<string>> {
 
 const told = (sidecar: RunningProgram, message: string) => linesOf(sidecar).filter(({ msg }) => msg === message);
 
-describe('a reload', () => {
+// Each test starts three processes, and one waits eight seconds for an answer besides.
+describe('a reload', { timeout: 60_000 }, () => {
   it('reaches both workers, and is one reload with one answer', async () => {
     const sidecar = await start(NEVER);
     const server = issueServer(pki.ca);
@@ -96,7 +97,7 @@ describe('a reload', () => {
   });
 });
 
-describe('a change of the files', () => {
+describe('a change of the files', { timeout: 60_000 }, () => {
   it('is noticed once, and a caller who is revoked loses its connections to both within seconds', async () => {
     const crl = writePem(programDirectory(), 'crl.pem', pki.ca.crl());
     const sidecar = await start({ 'clientCert.crl': crl });

@@ -318,8 +318,18 @@ describe('any other protocol', () => {
   });
 
   it('breaks for the caller when the application breaks it', async () => {
-    onUpgrade = (socket) => socket.write(SWITCHED, () => setTimeout(() => socket.resetAndDestroy(), 20));
-    await sendRaw(sidecar, upgradeHead('/reset'));
+    const arrived = new Promise<Socket>((resolve) => {
+      onUpgrade = (socket) => {
+        socket.write(SWITCHED);
+        resolve(socket);
+      };
+    });
+    const caller = await openRaw(sidecar);
+    caller.socket.write(upgradeHead('/reset'));
+    // By then the tunnel is there; a moment later would be time for limits.tunnelIdleTimeout to pass.
+    await caller.receive(/\r\n\r\n/);
+    (await arrived).resetAndDestroy();
+    await caller.closed();
     expect(await recordOf(sidecar, '/reset')).toMatchObject({ status: 101, outcome: 'upstream_aborted' });
   });
 

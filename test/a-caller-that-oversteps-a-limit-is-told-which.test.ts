@@ -6,7 +6,7 @@ import { begin, call, openRaw, readAnswer, sendRaw } from './support/caller.js';
 import { makePki } from './support/pki.js';
 import { recordOf, refusalsOf } from './support/records.js';
 import { repeat } from './support/repeat.js';
-import { startSidecar, type Sidecar } from './support/sidecar.js';
+import { sidecarForTest, startSidecar, type Sidecar } from './support/sidecar.js';
 
 const pki = makePki();
 let application: Application;
@@ -206,10 +206,13 @@ describe('a caller that is too slow', () => {
   });
 
   it('with its body may take its time as long as it moves', async () => {
-    const caller = await openRaw(sidecar);
-    caller.socket.write('POST /moving HTTP/1.1\r\nHost: localhost\r\nContent-Length: 8\r\n\r\n');
-    let left = 8;
-    const stop = repeat(100, () => {
+    // More than half a second between a piece and the deadline, for a process that stands still.
+    const settings = { 'limits.bodyIdleTimeout': '1s' };
+    const patient = await sidecarForTest({ pki, upstream: application.url, settings });
+    const caller = await openRaw(patient);
+    caller.socket.write('POST /moving HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\n');
+    let left = 4;
+    const stop = repeat(400, () => {
       caller.socket.write('.');
       if ((left -= 1) === 0) stop();
     });

@@ -9,7 +9,7 @@ import { begin, call, openRaw, sendRaw, tlsOptions } from './support/caller.js';
 import { makePki } from './support/pki.js';
 import { recordOf, refusalsOf } from './support/records.js';
 import { repeat } from './support/repeat.js';
-import { startSidecar, type Sidecar } from './support/sidecar.js';
+import { sidecarForTest, startSidecar, type Sidecar } from './support/sidecar.js';
 
 const pki = makePki();
 
@@ -198,15 +198,18 @@ describe('any other protocol', () => {
     onUpgrade = (socket) => {
       socket.write(SWITCHED);
       let ticks = 0;
-      const stop = repeat(100, () => {
+      const stop = repeat(400, () => {
         socket.write('.');
-        if ((ticks += 1) === 8) {
+        if ((ticks += 1) === 4) {
           stop();
           socket.end('end');
         }
       });
     };
-    expect(await sendRaw(sidecar, upgradeHead('/ticks'))).toMatch(/\.{8}end$/);
+    // More than half a second between a tick and the deadline, for a process that stands still.
+    const settings = { 'limits.tunnelIdleTimeout': '1s' };
+    const patient = await sidecarForTest({ pki, upstream: application.url, settings });
+    expect(await sendRaw(patient, upgradeHead('/ticks'))).toMatch(/\.{4}end$/);
   });
 
   describe('that the application does not switch to', () => {

@@ -3,7 +3,7 @@
 #   docker build -t mtls-sidecar:0.1.0 --build-arg REVISION=$(git rev-parse HEAD) .
 #
 # Both base images are arguments: RUN_IMAGE=docker.io/library/node:24-bookworm-slim has a shell, for debugging. Pin
-# them by digest where builds have to be repeatable. Both must be of the same Debian, for its allocator goes from one to the other.
+# them by digest, and the allocator to a version, where builds have to be repeatable. Both must be of the same Debian, for its allocator goes from one to the other.
 ARG BUILD_IMAGE=docker.io/library/node:24-bookworm-slim
 ARG RUN_IMAGE=gcr.io/distroless/nodejs24-debian12:nonroot
 
@@ -26,6 +26,7 @@ RUN npm run build \
  && node scripts/bundle.mjs /app \
  && npm sbom --package-lock-only --omit=dev --sbom-format=cyclonedx > /app/sbom.cdx.json \
  && node scripts/add-to-sbom.mjs /app/sbom.cdx.json libjemalloc2 "$(dpkg-query -W -f '${Version}' libjemalloc2)" BSD-2-Clause \
+      "$(. /etc/os-release && echo "arch=$(dpkg --print-architecture)&distro=$ID-$VERSION_ID")" \
  && cp LICENSE /app/ \
  && mkdir -p /settings/etc/mtls-sidecar \
  && echo '# Nothing is set here. Mount a folder with your sidecar.yaml over this one.' > /settings/etc/mtls-sidecar/sidecar.yaml \
@@ -57,6 +58,6 @@ HEALTHCHECK --interval=10s --timeout=5s --start-period=5s --retries=3 \
   CMD ["node", "/app/dist/main.js", "probe", "--live", "--config", "/etc/mtls-sidecar/sidecar.yaml"]
 # V8 collects garbage on the thread that answers, and compiles on one other. Its helpers, four each by default, are for processors that nobody else
 # uses. A sidecar has one, or a share of one, and callers waited while five threads shared it. New objects get 16 MiB: by itself
-# V8 takes one where memory is limited to 512, and collects so often that a request costs half as much again, or 32 and more where it is not.
+# V8 gives them one where 512 are allowed, and collects so often that a request costs half as much again, or 32 and more where nothing is limited.
 ENTRYPOINT ["node", "--single-threaded-gc", "--v8-pool-size=1", "--max-semi-space-size=16", "/app/dist/main.js"]
 CMD ["run", "--config", "/etc/mtls-sidecar/sidecar.yaml"]

@@ -52,7 +52,7 @@ function byFrame({ symbol, object }) {
 
 /** The C library keeps no frame pointers: often nobody can say for whom it allocates. */
 function unknown([{ object }]) {
-  if (/\/lib(c|jemalloc)[.-]/.test(object)) return { part: 'C library, mostly malloc', place: null };
+  if (/\/lib(c|jemalloc)[.-]/.test(object)) return { part: 'C library and allocator', place: null };
   return { part: 'engine and other', place: null };
 }
 

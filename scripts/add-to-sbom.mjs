@@ -1,14 +1,16 @@
 /**
  * Adds a package of Debian to the list of parts that npm wrote, which knows only its own.
  *
- *   node scripts/add-to-sbom.mjs FILE NAME VERSION LICENCE
+ *   node scripts/add-to-sbom.mjs FILE NAME VERSION LICENCE QUALIFIERS
+ *
+ * The qualifiers (`arch=amd64&distro=debian-12`) are what scanners find the security notices of a package by.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { isMain } from './build.mjs';
 
 /** The list (CycloneDX) with one component more. */
-export function withDebianPackage(sbom, name, version, licence) {
-  const purl = `pkg:deb/debian/${name}@${encodeURIComponent(version)}`;
+export function withDebianPackage(sbom, name, version, licence, qualifiers) {
+  const purl = `pkg:deb/debian/${name}@${encodeURIComponent(version)}?${qualifiers}`;
   const licenses = [{ license: { id: licence } }];
   return {
     ...sbom,
@@ -17,7 +19,7 @@ export function withDebianPackage(sbom, name, version, licence) {
 }
 
 if (isMain(import.meta.url)) {
-  const [file, name, version, licence] = process.argv.slice(2);
+  const [file, ...named] = process.argv.slice(2);
   const sbom = JSON.parse(readFileSync(file, 'utf8'));
-  writeFileSync(file, `${JSON.stringify(withDebianPackage(sbom, name, version, licence), null, 2)}\n`);
+  writeFileSync(file, `${JSON.stringify(withDebianPackage(sbom, ...named), null, 2)}\n`);
 }

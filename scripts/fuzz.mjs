@@ -18,7 +18,7 @@ const BUNDLE = join(ROOT, 'test', '.fuzz', 'main.mjs');
 
 async function bundle() {
   // Scripts know by their own place where the Dockerfile is.
-  const isElsewhere = (id) => (!id.startsWith('.') && !id.startsWith('/')) || id.includes('/scripts/');
+  const isElsewhere = (id) => (!id.startsWith('.') && !id.startsWith('/')) || id.endsWith('/scripts/image-start.mjs');
   const bundled = await rolldown({
     input: join(ROOT, 'test', 'fuzz', 'main.ts'),
     platform: 'node',

@@ -13,9 +13,9 @@ export function nodeOptions() {
   return JSON.parse(entrypoint).slice(1, -1);
 }
 
-/** Debian's place for it: `/usr/lib/x86_64-linux-gnu`, and so on. */
+/** Debian has one folder for each kind of processor: `/usr/lib/x86_64-linux-gnu`. */
 function findLibrary(name) {
-  const folders = existsSync('/usr/lib') ? readdirSync('/usr/lib').filter((entry) => entry.endsWith('-linux-gnu')) : [];
+  const folders = existsSync('/usr/lib') ? readdirSync('/usr/lib') : [];
   return folders.map((folder) => join('/usr/lib', folder, name)).find(existsSync) ?? null;
 }
 

@@ -156,10 +156,14 @@ describe('the Dockerfile', () => {
   it('holds a list of what went into it', () => {
     expect(instructions('RUN').join(' ')).toMatch(/npm sbom .*--omit=dev .*> \/app\/sbom\.cdx\.json/);
     const list = { bomFormat: 'CycloneDX', components: [{ name: 'pino' }] };
-    const { components, ...rest } = withDebianPackage(list, 'libjemalloc2', '5.3.0-1+b1', 'BSD-2-Clause');
+    const where = 'arch=amd64&distro=debian-12';
+    const { components, ...rest } = withDebianPackage(list, 'libjemalloc2', '5.3.0-1+b1', 'BSD-2-Clause', where);
     expect(rest).toEqual({ bomFormat: 'CycloneDX' });
     expect(components.map((component: { name: string }) => component.name)).toEqual(['pino', 'libjemalloc2']);
-    expect(components[1]).toMatchObject({ purl: 'pkg:deb/debian/libjemalloc2@5.3.0-1%2Bb1', version: '5.3.0-1+b1' });
+    expect(components[1]).toMatchObject({
+      purl: 'pkg:deb/debian/libjemalloc2@5.3.0-1%2Bb1?arch=amd64&distro=debian-12',
+      version: '5.3.0-1+b1',
+    });
   });
 
   it('preloads the allocator that it brings along', () => {

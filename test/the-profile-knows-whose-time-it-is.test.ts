@@ -31,7 +31,8 @@ describe('a sample of perf', () => {
     ['garbage collection', 'garbage collection', null, [`v8::internal::Scavenger::Process ${NODE}`, `JS:*x file:///a/dist/proxy.js:1:1 ${COMPILED}`]], // prettier-ignore
     ['compiling', 'compiling', null, [`v8::internal::compiler::PipelineImpl::Run ${NODE}`]],
     ['JSON that our code reads', 'our code', 'src/a.ts', [`v8::internal::JsonParser<char>::Parse ${NODE}`, `JS:*x file:///a/dist/a.js:1:1 ${COMPILED}`]], // prettier-ignore
-    ['malloc for nobody knows whom', 'C library, mostly malloc', null, ['_int_malloc (/usr/lib/libc.so.6)']],
+    ['malloc for nobody knows whom', 'C library and allocator', null, ['_int_malloc (/usr/lib/libc.so.6)']],
+    ["the image's allocator, too", 'C library and allocator', null, ['malloc (/usr/lib/libjemalloc.so.2)']],
     ['nothing known', 'engine and other', null, ['[unknown] ([unknown])']],
   ])('%s', (_, part, place, frames) => {
     expect(partOf(...frames)).toEqual([part, place]);

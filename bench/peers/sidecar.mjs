@@ -58,7 +58,7 @@ export const sidecar = {
 /** The package, started by its name. */
 export const sidecarNpm = {
   name: 'sidecar-npm',
-  version: () => 'no options',
+  version: () => 'sidecar-npm without options',
   command: (setup) => commandOf(MAIN, [], setup),
 };
 

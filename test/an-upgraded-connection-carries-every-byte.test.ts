@@ -147,6 +147,20 @@ describe('any other protocol', () => {
     await application.stop();
   });
 
+  /** Both ends of a tunnel that is there. */
+  async function openTunnel(path: string) {
+    const arrived = new Promise<Socket>((resolve) => {
+      onUpgrade = (socket) => {
+        socket.write(SWITCHED);
+        resolve(socket);
+      };
+    });
+    const caller = await openRaw(sidecar);
+    caller.socket.write(upgradeHead(path));
+    await caller.receive(/\r\n\r\n/);
+    return { caller, upstream: await arrived };
+  }
+
   it('passes, with the bytes that came right behind either head', async () => {
     onUpgrade = (socket, head) => {
       expect(head).toMatch(/^GET \/early HTTP\/1\.1\r\n/);
@@ -299,16 +313,7 @@ describe('any other protocol', () => {
   });
 
   it('ends at the application as soon as the caller vanishes in the tunnel', async () => {
-    const arrived = new Promise<Socket>((resolve) => {
-      onUpgrade = (socket) => {
-        socket.write(SWITCHED);
-        resolve(socket);
-      };
-    });
-    const caller = await openRaw(sidecar);
-    caller.socket.write(upgradeHead('/vanish-after'));
-    await caller.receive(/\r\n\r\n/);
-    const upstream = await arrived;
+    const { caller, upstream } = await openTunnel('/vanish-after');
     upstream.resume();
     caller.socket.destroy();
     await once(upstream, 'close');
@@ -321,17 +326,9 @@ describe('any other protocol', () => {
   });
 
   it('breaks for the caller when the application breaks it', async () => {
-    const arrived = new Promise<Socket>((resolve) => {
-      onUpgrade = (socket) => {
-        socket.write(SWITCHED);
-        resolve(socket);
-      };
-    });
-    const caller = await openRaw(sidecar);
-    caller.socket.write(upgradeHead('/reset'));
-    // By then the tunnel is there; a moment later would be time for limits.tunnelIdleTimeout to pass.
-    await caller.receive(/\r\n\r\n/);
-    (await arrived).resetAndDestroy();
+    const { caller, upstream } = await openTunnel('/reset');
+    // At once: a moment later would be time for limits.tunnelIdleTimeout to pass.
+    upstream.resetAndDestroy();
     await caller.closed();
     expect(await recordOf(sidecar, '/reset')).toMatchObject({ status: 101, outcome: 'upstream_aborted' });
   });

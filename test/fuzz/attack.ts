@@ -8,7 +8,7 @@ import { block, FLAGS, frame, framesOver, request, uint32 } from '../support/htt
 import type { makePki } from '../support/pki.js';
 import { startRecorder } from '../support/recorder.js';
 import { statusOf, WireReader } from '../support/wire.js';
-import { startSubject, type Held, type Subject } from './subject.js';
+import { PLAIN_NODE, startSubject, type Held, type NodeStart, type Subject } from './subject.js';
 
 export interface AttackOptions {
   /** How long a round lasts. */
@@ -17,8 +17,8 @@ export interface AttackOptions {
   readonly idle: number;
   /** Whether idle and honest callers speak HTTP/2, and attackers as well as HTTP/1.1. */
   readonly http2: boolean;
-  /** How the image starts Node: options and environment. */
-  readonly node?: { readonly options: readonly string[]; readonly env: Readonly<Record<string, string>> };
+  /** Without it Node has its defaults. */
+  readonly node?: NodeStart;
   /**
    * Seconds that it has after a round to hold at most 20 MiB more than before the first. Without it, no more than after the round
    * before: no memory is given back without the image's allocator, nor at once.
@@ -113,7 +113,7 @@ export async function attack(pki: ReturnType<typeof makePki>, options: AttackOpt
     recorder.forget();
   });
   const settings = { ...SETTINGS, 'listen.http2': String(options.http2) };
-  const { node = { options: [], env: {} }, givesBackIn } = options;
+  const { node = PLAIN_NODE, givesBackIn } = options;
   const collector = ['--expose-gc', `--import=data:text/javascript,${COLLECTOR}`];
   const how = { options: [...node.options, ...collector], env: node.env };
   const subject = await startSubject(pki, recorder.url, settings, how);

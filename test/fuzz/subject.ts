@@ -49,13 +49,20 @@ export const TIME_OUT = 'time-out';
 
 const MAIN = fileURLToPath(new URL('../../dist/main.js', import.meta.url));
 const PATIENCE = 20_000;
-const NODE = { options: [], env: {} };
+
+/** How Node is started. */
+export interface NodeStart {
+  readonly options: readonly string[];
+  readonly env: Readonly<Record<string, string>>;
+}
+
+export const PLAIN_NODE: NodeStart = { options: [], env: {} };
 
 export async function startSubject(
   pki: ReturnType<typeof makePki>,
   upstream: string,
   settings: Readonly<Record<string, string>> = {},
-  node: { readonly options: readonly string[]; readonly env: Readonly<Record<string, string>> } = NODE,
+  node = PLAIN_NODE,
 ): Promise<Subject> {
   const { flags } = credentialFlags(pki);
   const own = {

@@ -70,6 +70,7 @@ export class Http2Line implements ConnectionLine {
     });
     session.on('ping', () => this.spend(this.control, 'PING and SETTINGS frames'));
     session.on('remoteSettings', () => this.spend(this.control, 'PING and SETTINGS frames'));
+    session.once('close', () => letGo(session));
     // RFC 9113 §9.2
     if (/^TLSv1(\.1)?$/.test(connection.identity.tls.version)) this.breakOff(NGHTTP2_INADEQUATE_SECURITY);
   }
@@ -218,6 +219,16 @@ export class Http2Line implements ConnectionLine {
     this.endedAt ||= now;
     if (now - this.endedAt >= LINGER_MS) this.admitted.socket.destroy();
   }
+}
+
+/**
+ * Node keeps a session until its caller has acknowledged our SETTINGS, unless nothing else leads to it. Our listeners lead to the
+ * socket, and that may lead to Node's error, whose unread stack trace leads to the session again: a caller who breaks the
+ * protocol before the acknowledgement would leave some 60 KiB behind, for good. `close` is the last that a session emits; should there
+ * ever be an error behind it, nobody's listening would end the process.
+ */
+function letGo(session: ServerHttp2Session): void {
+  session.removeAllListeners().on('error', () => undefined);
 }
 
 function isPast(since: number, now: number, timeout: number): boolean {

@@ -18,8 +18,8 @@ export const PRESETS = {
   soak: { scenarios: ['memory'], rounds: 1, seconds: 600, connections: 1_000 },
 };
 
-const USAGE = `npm run bench -- [--preset ${Object.keys(PRESETS).join('|')}] [--scenario a,b|all] [--only sidecar,nginx]
-                 [--rounds N] [--seconds S] [--idle-connections N] [--guard] [--list]`;
+export const USAGE = `npm run bench -- [--preset ${Object.keys(PRESETS).join('|')}] [--scenario a,b|all] [--only sidecar,nginx]
+                 [--rounds N] [--seconds S] [--idle-connections N] [--guard] [--list] [--help]`;
 
 function list(text, known, what) {
   const names = text.split(',');
@@ -34,27 +34,26 @@ function positive(name, text) {
   return Number(text);
 }
 
+function parse(args) {
+  const text = { type: 'string' };
+  const flag = { type: 'boolean', default: false };
+  const named = { preset: text, scenario: text, only: text, rounds: text, seconds: text, 'idle-connections': text };
+  try {
+    return parseArgs({ args, options: { ...named, guard: flag, list: flag, help: flag } }).values;
+  } catch (error) {
+    throw new Error(`${error.message}\n${USAGE}`, { cause: error });
+  }
+}
+
 /**
  * @param argv words after the name of the script
  * @param known { scenarios, peers }: names
- * @returns { preset, scenarios, peers, rounds, seconds, connections, record, guard, list }; `seconds` is null for
+ * @returns { preset, scenarios, peers, rounds, seconds, connections, record, guard, list, help }; `seconds` is null for
  *   "as the scenario says" and `peers` null for "all that the scenario compares"
  * @throws Error with the usage
  */
 export function readOptions(argv, known) {
-  const { values } = parseArgs({
-    args: argv,
-    options: {
-      preset: { type: 'string' },
-      scenario: { type: 'string' },
-      only: { type: 'string' },
-      rounds: { type: 'string' },
-      seconds: { type: 'string' },
-      'idle-connections': { type: 'string' },
-      guard: { type: 'boolean', default: false },
-      list: { type: 'boolean', default: false },
-    },
-  });
+  const values = parse(argv);
   const name = values.preset ?? (values.guard ? 'guard' : 'default');
   const [preset] = list(name, Object.keys(PRESETS), 'preset').map((key) => PRESETS[key]);
   const scenarios = values.scenario ?? preset.scenarios;
@@ -68,5 +67,6 @@ export function readOptions(argv, known) {
     record: preset.record === true,
     guard: values.guard || preset.guard === true,
     list: values.list,
+    help: values.help,
   };
 }

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { writeCharts } from './charts.mjs';
 import { guard, recordRatios } from './guard.mjs';
 import { measure } from './measure.mjs';
-import { readOptions } from './options.mjs';
+import { readOptions, USAGE } from './options.mjs';
 import { PEERS } from './peers/index.mjs';
 import { takes } from './peers/sidecar.mjs';
 import { OTHERS, PINNED } from './processes.mjs';
@@ -76,15 +76,28 @@ function write(result, { record }) {
   say(`written to bench/results/${name}.json, .md and .svg`);
 }
 
-async function main() {
+/** Settings of this run, or null when one of them is wrong, which is said then. */
+function settingsOrComplaint() {
   const known = { scenarios: Object.keys(SCENARIOS), peers: PEERS.map(({ name }) => name) };
-  const settings = readOptions(process.argv.slice(2), known);
+  try {
+    return readOptions(process.argv.slice(2), known);
+  } catch (error) {
+    console.error(error.message);
+    process.exitCode = 2;
+    return null;
+  }
+}
+
+async function main() {
+  const settings = settingsOrComplaint();
+  if (settings === null) return;
+  if (settings.help) return console.log(USAGE);
   if (settings.list) {
     for (const [name, { title, peers }] of Object.entries(SCENARIOS))
       console.log(`${name}: ${title} (${peers.join(', ')})`);
     return;
   }
-  const versions = installed(settings.peers ?? known.peers);
+  const versions = installed(settings.peers ?? PEERS.map(({ name }) => name));
   const begun = performance.now();
   const measured = await measureAll(settings, versions);
   const result = {

@@ -138,6 +138,19 @@ it('when the process that looks after them is killed, they end', async () => {
   await expect.poll(() => pids.filter(isRunning), { interval: 5, timeout: 5_000 }).toEqual([]);
 });
 
+it('when it is killed before it hears what it asked for, they end without a word', async () => {
+  const sidecar = await start();
+  const pids = (await workersOf(sidecar)).map(({ pid }) => pid);
+  for (const pid of pids) process.kill(pid, 'SIGSTOP');
+  onTestFinished(() => pids.filter(isRunning).forEach((pid) => process.kill(pid, 'SIGKILL')));
+  // Given up after three seconds, with the orders still unread.
+  await sidecar.admin('/metrics');
+  process.kill(sidecar.child.pid as number, 'SIGKILL');
+  for (const pid of pids) process.kill(pid, 'SIGCONT');
+  await sidecar.ended();
+  expect(sidecar.stderr()).toBe('');
+});
+
 function isRunning(pid: number): boolean {
   try {
     return !/^State:\s+[ZX]/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'));

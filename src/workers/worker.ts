@@ -21,7 +21,7 @@ export async function serveAsWorker(): Promise<number> {
   await new Promise<void>((resolve) => {
     const duty = new Duty(resolve);
     worker.on('message', (message: Message) => void answer(worker, duty, message));
-    worker.send(HELLO);
+    tell(worker, HELLO);
   });
   return 0;
 }
@@ -29,11 +29,16 @@ export async function serveAsWorker(): Promise<number> {
 async function answer(worker: Worker, duty: Duty, { id, order, argument }: Message): Promise<void> {
   const nothing = { id, problems: null, failure: null, value: null };
   try {
-    worker.send({ ...nothing, value: (await duty.orders[order](argument)) ?? null });
+    tell(worker, { ...nothing, value: (await duty.orders[order](argument)) ?? null });
   } catch (error) {
-    if (error instanceof ConfigError) worker.send({ ...nothing, problems: error.problems });
-    else worker.send({ ...nothing, failure: describe(error as Error) });
+    if (error instanceof ConfigError) tell(worker, { ...nothing, problems: error.problems });
+    else tell(worker, { ...nothing, failure: describe(error as Error) });
   }
+}
+
+/** A primary that has gone hears nothing, which is no error of ours: this process ends as soon as it notices. */
+function tell(worker: Worker, message: object | string): void {
+  worker.send(message, () => undefined);
 }
 
 function describe(error: Error): object {

@@ -9,7 +9,8 @@ type Transferable = ArrayBuffer & { transfer?(length: number): ArrayBuffer };
  * bytes any more: whoever still holds the piece finds it empty.
  *
  * Node copies each piece that its parser reads into a buffer of its own, which V8 counts as its memory: every twenty megabytes of
- * uploads made it mark the whole heap. A piece that shares its memory with others (Node's pool, a read of HTTP/2) is left alone.
+ * uploads made it mark the whole heap. A piece that shares its memory with others (Node's pool,
+ * the frames of one read of HTTP/2) is left alone; one that is all of a read shares it with nobody.
  */
 export function giveBack(piece: Buffer): void {
   const { buffer } = piece;

@@ -13,6 +13,7 @@ import { configFor } from './config/routes.js';
 import { isSameProgram } from './forward/address.js';
 import { Applications, type Application } from './forward/applications.js';
 import type { SessionMemory, Trust } from './listen/admission.js';
+import { lastingFirst } from './listen/chain.js';
 import { Entrance } from './listen/entrance.js';
 import { KnownCallers } from './listen/known-callers.js';
 import { Listener } from './listen/listener.js';
@@ -230,7 +231,7 @@ function createPolicy({ config, credentials }: Loaded, knownCallers: KnownCaller
     modes: modesOf(config),
     depth,
     purpose,
-    anchors: cas.map(({ certificate }) => certificate),
+    anchors: lastingFirst(cas.map(({ certificate }) => certificate)),
     revocation: crls.length > 0 ? createRevocationCheck(crls, crlExpired) : () => null,
     readsCrls: crlExpired === 'warn',
     knownCallers,

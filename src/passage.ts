@@ -1,5 +1,5 @@
 import type { Duplex } from 'node:stream';
-import type { Asked, Permit } from './admit/authorize.js';
+import type { Permit } from './admit/authorize.js';
 import type { Problem, RequestHead, ScreenedRequest } from './admit/screen.js';
 import type { ProxyError, RequestCode } from './errors.js';
 import type { ForwardRequest } from './forward/exchange.js';
@@ -79,9 +79,9 @@ export class Passage implements RelayOptions, TunnelObserver {
     if (screened.requestId !== null) this.requestId = screened.requestId;
   }
 
-  /** What has to be judged: the target in origin form, whatever form it had. */
-  asked({ method, target }: ScreenedRequest): Asked {
-    return { method, target, now: this.startedAt };
+  /** Whether it began after the end of what its caller was verified by. */
+  get hasEnded(): boolean {
+    return this.startedAt > this.call.tenure.validUntil;
   }
 
   answerOn(response: Outgoing): Relay {

@@ -62,6 +62,7 @@ export interface Call {
   readonly standings: readonly Standing[];
   /** By the same routes. */
   readonly routing: Routing;
+  readonly tenure: CallerTenure;
   readonly source: ForwardedSource;
   readonly request: Incoming;
   /** The bytes of its body. */
@@ -72,6 +73,12 @@ export interface Call {
   isLast(): boolean;
   /** Called once, when the caller has the whole answer or is gone. */
   done(): void;
+}
+
+/** How long what was found out about the caller of a connection holds. A reload may change it. */
+export interface CallerTenure {
+  /** When the first of its certificate and the CAs above it ends. Milliseconds since the epoch. */
+  readonly validUntil: number;
 }
 
 /** A request under way, for whoever finds out that the rest of it cannot be read. */
@@ -86,7 +93,12 @@ export interface Proxy {
 }
 
 /** Whether a tunnel that is open would be let in by what is in force today. A tunnel has no next request to be asked by. */
-export type MayStay = (today: Pick<Call, 'standings' | 'routing'>) => boolean;
+export type MayStay = (today: Today) => boolean;
+
+/** @see Asked */
+export interface Today extends Pick<Call, 'standings' | 'routing'> {
+  readonly hasEnded: boolean;
+}
 
 /** Builds the hallway of the house. */
 export function createProxy(stages: ProxyStages): Proxy {
@@ -109,7 +121,7 @@ export function createProxy(stages: ProxyStages): Proxy {
       }
       const { permit, way, screened } = admitted;
       way.tunnel.open(permit, { request: passage.tunnelRequest(admitted), socket, early }, passage);
-      return (today) => permitFor(today, way, screened, passage) instanceof Permit;
+      return (today) => permitFor(today, way, screened, today.hasEnded) instanceof Permit;
     },
   };
 }
@@ -133,7 +145,7 @@ function admit(call: Call, passage: Passage, stages: ProxyStages): Admitted | Pr
   if (!screened.ok) return screened;
   const { way, others } = waysOf(stages.choose(screened.host, screened.target), stages);
   passage.accept(screened, way, others);
-  const permit = permitFor(call, way, screened, passage);
+  const permit = permitFor(call, way, screened, passage.hasEnded);
   if (!(permit instanceof Permit)) return permit;
   const bodyLimits = strictest(way, others);
   const problem = oversized(screened, bodyLimits.maxBody);
@@ -171,10 +183,12 @@ function permitFor(
   { standings, routing }: Pick<Call, 'standings' | 'routing'>,
   way: Way,
   screened: ScreenedRequest,
-  passage: Passage,
+  hasEnded: boolean,
 ): Permit | Problem {
   const choice = heldBy(routing.choose(screened.host, screened.target), routing.numberOf(way.name));
-  return admitUnder(choice, standings, passage.asked(screened), way.upstream.isAnswer);
+  // In origin form, whatever form the target had.
+  const { method, target } = screened;
+  return admitUnder(choice, standings, { method, target, hasEnded }, way.upstream.isAnswer);
 }
 
 function strictest(way: Way, others: readonly Way[]): BodyLimits {

@@ -135,7 +135,8 @@ function courseOf(identity: PeerIdentity, { config, caller, terms }: Circumstanc
   const standing = standings[choice.route];
   const seen = standing?.isIn === true ? standing.identity : identity;
   const rules = outcomes(seen, own, caller);
-  const objection = welcome(standings) ?? requestObjection({ asked, choice, standings, rules, now: caller.now });
+  const matter = { asked, choice, standings, rules, now: caller.now, validUntil: identity.validUntil };
+  const objection = welcome(standings) ?? requestObjection(matter);
   return {
     objection,
     verify: seen.verify,
@@ -267,13 +268,15 @@ interface Matter {
   readonly standings: readonly Standing[];
   readonly rules: readonly RuleOutcome[];
   readonly now: number;
+  readonly validUntil: number;
 }
 
-function requestObjection({ asked, choice, standings, rules, now }: Matter): Objection | null {
+function requestObjection({ asked, choice, standings, rules, now, validUntil }: Matter): Objection | null {
   if (asked === null) return standingObjection(standings[choice.route]);
   if (!asked.ok) return atRequest(asked.code, asked.detail);
   // The request goes where the route leads: nothing has been reloaded here.
-  const permit = admitUnder(choice, standings, { method: asked.method, target: asked.target, now }, true);
+  const { method, target } = asked;
+  const permit = admitUnder(choice, standings, { method, target, hasEnded: now > validUntil }, true);
   if (permit instanceof Permit) return null;
   const who = rules.filter(({ failing }) => !failing.some(isAboutCaller)).map(({ number }) => number);
   if (permit.code === 'expired') return atRequest('expired', 'certificate has expired');
@@ -309,10 +312,10 @@ function outcomes(identity: PeerIdentity, { clientCert }: Config, caller: Absent
   });
 }
 
-function holds(rule: AllowRule, identity: PeerIdentity, { request, now }: AbsentCaller): boolean {
+function holds(rule: AllowRule, identity: PeerIdentity, { request }: AbsentCaller): boolean {
   const list = rulesFor(identity, compileAllowList([rule]));
   if (list?.length === 0) return false;
-  return request === null || authorize(identity, list, { ...request, now }) !== 'not_allowed';
+  return request === null || authorize(identity, list, { ...request, hasEnded: false }) !== 'not_allowed';
 }
 
 /** What depends on the connection, in two versions: where the headers differ, only the real one can say. */

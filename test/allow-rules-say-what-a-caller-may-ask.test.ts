@@ -174,7 +174,8 @@ it.each(['a\xff', '..\xef\xbc\x8fadmin', '\uff0e\uff0e/admin', 'a\tb', 'a b', 'a
   'a path that is not written in visible ASCII satisfies no rule: /public/%j',
   (rest) => {
     const rules = compileAllowList([{ paths: ['/public/**', `/public/${rest}`] }]);
-    const judge = (target: string) => authorize(aConnection().identity, rules, { method: 'GET', target, now: 0 });
+    const judge = (target: string) =>
+      authorize(aConnection().identity, rules, { method: 'GET', target, hasEnded: false });
     expect(judge('/public/a')).toBeInstanceOf(Permit);
     expect(judge(`/public/${rest}`)).toBe('not_allowed');
   },

@@ -3,10 +3,11 @@ import { Agent } from 'node:https';
 import { join } from 'node:path';
 import { afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { explain } from '../src/commands/explain.js';
-import { startApplication, startRawApplication, type Application } from './support/application.js';
-import { call, openRaw, type RawCaller } from './support/caller.js';
+import { startApplication, type Application } from './support/application.js';
+import { call, openRaw } from './support/caller.js';
 import { makePki } from './support/pki.js';
 import { startSidecar, type Sidecar } from './support/sidecar.js';
+import { echoes, openTunnel, startEcho } from './support/tunnel.js';
 
 const pki = makePki();
 let application: Application;
@@ -100,35 +101,24 @@ describe('a reload', () => {
   });
 
   it('judges every open tunnel, by the route that it was opened under', async () => {
-    const echo = await startRawApplication((socket) => {
-      socket.once('data', () => {
-        socket.write('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n');
-        socket.on('data', (chunk) => socket.write(chunk));
-      });
-    });
+    const echo = await startEcho();
     const routes = (one: string, other: string): string =>
       `routes: [{path: /one, ${one}}, {path: /other, verify: off}, {path: /mine, ${other}}]\n`;
     const mine = (name: string): string => `allow: [{commonName: ${name}}]`;
     sidecar = await startSidecar({ pki, upstream: echo.url, yaml: routes('verify: off', mine('im.qq.com')) });
-    const open = async (path: string, as?: null): Promise<RawCaller> => {
-      const caller = await openRaw(sidecar, as === null ? { as } : {});
-      caller.socket.write(`GET ${path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n`);
-      await caller.receive(/^HTTP\/1\.1 101 [^]*\r\n\r\n$/);
-      return caller;
-    };
-    const isOpen = async (caller: RawCaller, word: string): Promise<void> => {
-      caller.socket.write(word);
-      await caller.receive(new RegExp(`${word}$`));
-    };
-    const [one, other, own] = [await open('/one', null), await open('/other', null), await open('/mine')];
+    const [one, other, own] = [
+      await openTunnel(sidecar, '/one', { as: null }),
+      await openTunnel(sidecar, '/other', { as: null }),
+      await openTunnel(sidecar, '/mine'),
+    ];
     await reload(routes('verify: off', mine('im.qq.com')));
-    await Promise.all([one, other, own].map((caller) => isOpen(caller, 'first')));
+    await Promise.all([one, other, own].map(echoes));
     await reload(routes('verify: required', mine('im.qq.com')));
     await one.closed();
-    await Promise.all([other, own].map((caller) => isOpen(caller, 'second')));
+    await Promise.all([other, own].map(echoes));
     await reload(routes('verify: required', mine('nobody')));
     await own.closed();
-    await isOpen(other, 'third');
+    await echoes(other);
     other.socket.destroy();
     await echo.stop();
   });

@@ -51,14 +51,14 @@ export interface Asked {
   readonly method: string;
   /** Origin form with query. */
   readonly target: string;
-  /** Milliseconds since the epoch. */
-  readonly now: number;
+  /** Whether what the caller was verified by has ended, its certificate or a CA above it. */
+  readonly hasEnded: boolean;
 }
 
 /** Decides about one request of a connection. `rules` is what `rulesFor` gave for it. */
 export function authorize(identity: PeerIdentity, rules: AllowList, asked: Asked): Permit | 'not_allowed' | 'expired' {
   // An open connection outlives its certificate otherwise: nginx serves it for up to an hour more.
-  if (identity.certificate !== null && asked.now > identity.certificate.notAfter) return 'expired';
+  if (asked.hasEnded && identity.certificate !== null) return 'expired';
   if (rules !== null && !matchesAny(rules, asked)) return 'not_allowed';
   return Permit.grant(identity);
 }

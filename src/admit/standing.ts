@@ -77,7 +77,14 @@ function isPassedOver(fault: Fault, identity: PeerIdentity, verify: VerifyMode):
 export function anonymousOf(identity: PeerIdentity): PeerIdentity {
   let anonymous = anonymised.get(identity);
   if (anonymous === undefined) {
-    anonymous = { ...identity, verify: 'NONE', certificate: null, chain: [], anchorSha256: null };
+    anonymous = {
+      ...identity,
+      verify: 'NONE',
+      certificate: null,
+      chain: [],
+      anchorSha256: null,
+      validUntil: Infinity,
+    };
     anonymised.set(identity, anonymous);
   }
   return anonymous;
@@ -125,5 +132,5 @@ const CLOSED: Problem = { ok: false, code: 'not_allowed', detail: 'a route refus
 
 const EXPLANATIONS = {
   not_allowed: 'no allow rule matches this caller, method and path',
-  expired: 'the client certificate expired while its connection was open',
+  expired: 'the client certificate, or a CA above it, expired while the connection was open',
 } as const;

@@ -55,6 +55,11 @@ export interface PeerIdentity {
   readonly chain: readonly Uint8Array[];
   /** Lower-case hex of the trust anchor; null when the leaf was not verified. */
   readonly anchorSha256: string | null;
+  /**
+   * When the first certificate of leaf and path ends. Milliseconds since the epoch; of a leaf that was not verified its own
+   * end, and Infinity without any.
+   */
+  readonly validUntil: number;
   readonly tls: {
     /** `TLSv1.3` */
     readonly version: string;

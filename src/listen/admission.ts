@@ -61,9 +61,9 @@ export interface AdmissionParts {
   noRoom(): string | null;
   /**
    * Takes over an admitted connection.
-   * @param stale whether trust changed during its handshake, so that it has to end with its first answer
+   * @param trust what was in force when its handshake began
    */
-  enter(socket: TLSSocket, identity: PeerIdentity, peer: Endpoint, stale: boolean): void;
+  enter(socket: TLSSocket, identity: PeerIdentity, peer: Endpoint, trust: Trust): void;
   /** Answers and ends a refused one. */
   turnAway(socket: Socket, reason: ConnectionReason, location: string | null): void;
 }
@@ -237,9 +237,8 @@ export class Admission {
     }
     const { identity } = verdict;
     const trust = this.parts.trust();
-    const stale = trust !== this.trust;
     // A handshake held open must not carry yesterday's trust into today.
-    const change = stale ? new Recheck(trust.policy, Date.now()).ask(identity) : null;
+    const change = trust === this.trust ? null : new Recheck(trust.policy, Date.now()).ask(identity).change;
     if (change !== null) {
       const { code: reason, detail } = change;
       return this.turnAway(socket, { reason, detail, certificate: identity.certificate });
@@ -254,7 +253,7 @@ export class Admission {
     }
     this.settle();
     this.letGo(socket);
-    this.parts.enter(socket, identity, this.peer, stale);
+    this.parts.enter(socket, identity, this.peer, this.trust);
   }
 
   private turnAway(

@@ -54,6 +54,28 @@ export function isOnlyPath(
   });
 }
 
+/** When the first certificate of a path ends. Milliseconds since the epoch; Infinity for a path of none. */
+export function endOfPath(path: readonly X509Certificate[]): number {
+  return Math.min(...path.map((issuer) => validityOf(issuer).to));
+}
+
+/**
+ * A bundle in which a CA and its renewals have changed places, so that a path leads over the one that lasts. All else stays in
+ * order: a CA that another one has certified as well would make the paths longer.
+ */
+export function lastingFirst(bundle: readonly X509Certificate[]): readonly X509Certificate[] {
+  const left = bundle.toSorted((one, other) => validityOf(other).to - validityOf(one).to);
+  return bundle.flatMap((ca) => {
+    const next = left.findIndex((other) => isSameCa(ca, other));
+    return left.splice(next, 1);
+  });
+}
+
+function isSameCa(one: X509Certificate, other: X509Certificate): boolean {
+  if (sameCertificate(one, other)) return true;
+  return one.subject === other.subject && one.issuer === other.issuer && one.publicKey.equals(other.publicKey);
+}
+
 function follow(current: X509Certificate, path: X509Certificate[], search: Search): X509Certificate[] | null {
   for (const anchor of search.anchors) {
     if (!issued(anchor, current, search)) continue;

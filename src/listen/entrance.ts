@@ -11,7 +11,7 @@ import type { Trust } from './admission.js';
 import { Gate } from './gate.js';
 import { endLingering } from './linger.js';
 import { Http2Line } from './http2-line.js';
-import { Recheck, type Change } from './recheck.js';
+import { Recheck, type Judgement } from './recheck.js';
 import { Tenure } from './tenure.js';
 
 /** How a request that the parser could not read is answered: the bytes, made by `respond`. */
@@ -43,10 +43,13 @@ export interface ConnectionLine {
   start(): void;
   /** Asks the caller to open another connection for what it has not sent yet; nothing where only an answer can say so. */
   retire(): void;
-  /** @param change null when the caller would still be let in; otherwise what is under way is cut */
-  reconsider(change: Change | null): void;
-  /** Cuts a tunnel that would not be let in by the rules and routes in force. */
-  judgeTunnel(): void;
+  /** Takes over what is to be said of its caller today; when it would not be let in, what is under way is cut. */
+  reconsider(judgement: Judgement): void;
+  /**
+   * Cuts a tunnel that would not be let in by the settings in force.
+   * @param now milliseconds since the epoch
+   */
+  judgeTunnel(now: number): void;
   endIfIdle(): void;
   /**
    * Ends what has not moved for too long.
@@ -114,6 +117,7 @@ export class Entrance {
       this.parts.observer.connectionClosed(connection);
     });
     this.watch(line);
+    if (admitted.stale) line.reconsider(this.recheck().ask(connection.identity));
     line.start();
   }
 
@@ -148,13 +152,18 @@ export class Entrance {
    * those of callers that would not be let in today are not served any more.
    */
   reconsider(): void {
-    const recheck = new Recheck(this.parts.trust().policy, Date.now());
+    const recheck = this.recheck();
     for (const line of this.lines) line.reconsider(recheck.ask(line.admitted.connection.identity));
   }
 
-  /** Rules or routes may have changed: who holds a tunnel asks for nothing any more, and would never be judged by them. */
+  private recheck(): Recheck {
+    return new Recheck(this.parts.trust().policy, Date.now());
+  }
+
+  /** Settings may have changed: who holds a tunnel asks for nothing any more, and would never be judged by them. */
   judgeTunnels(): void {
-    for (const line of this.lines) line.judgeTunnel();
+    const now = Date.now();
+    for (const line of this.lines) line.judgeTunnel(now);
   }
 
   /** Ends connections on which no request is under way. */
@@ -237,7 +246,7 @@ class Line implements ConnectionLine {
     private readonly entrance: Entrance,
     readonly admitted: Admitted,
   ) {
-    this.tenure = new Tenure(entrance.parts, admitted.connection, admitted.stale);
+    this.tenure = new Tenure(entrance.parts, admitted.connection);
   }
 
   /**
@@ -330,24 +339,25 @@ class Line implements ConnectionLine {
       source,
       request,
       body: request,
+      tenure: this.tenure,
       refusal: this.tenure.refusal(this.entrance.closing),
       isLast: () => this.isLast(),
       done: () => this.done(),
     };
   }
 
-  /**
-   * @param change null when the caller would still be let in. Otherwise what is under way, a tunnel perhaps, is cut; an idle
-   * connection stays, so that its next request is told why.
-   */
-  reconsider(change: Change | null): void {
-    this.tenure.reconsider(change);
-    if (change !== null && this.busy) this.admitted.socket.destroy();
+  /** What is cut may be a tunnel; an idle connection stays, so that its next request is told why. */
+  reconsider(judgement: Judgement): void {
+    this.tenure.reconsider(judgement);
+    if (judgement.change !== null && this.busy) this.admitted.socket.destroy();
   }
 
-  judgeTunnel(): void {
+  judgeTunnel(now: number): void {
     const { tenure, mayStay } = this;
-    if (mayStay?.({ standings: tenure.standings(), routing: tenure.routing }) === false) this.admitted.socket.destroy();
+    if (mayStay === null) return;
+    const hasEnded = now > tenure.validUntil;
+    const today = { standings: tenure.standings(), routing: tenure.routing, hasEnded };
+    if (!mayStay(today)) this.admitted.socket.destroy();
   }
 
   private isLast(): boolean {
@@ -441,6 +451,7 @@ class Line implements ConnectionLine {
     const { socket } = this.admitted;
     if (this.gate?.isStuck(now) === true) this.loseTheRest(this.gate);
     if (!this.busy && !this.ended && socket.writableLength === 0) return this.rest();
+    if (now > this.tenure.validUntil) this.judgeTunnel(now);
     const flushed = socket.bytesWritten - socket.writableLength;
     if (socket.writableLength === 0 || flushed !== this.flushed || this.stalledSince === 0) {
       this.flushed = flushed;

@@ -5,7 +5,7 @@ import { Budget } from './budget.js';
 import type { Admitted, ConnectionLine, Entrance } from './entrance.js';
 import { Http2Answer } from './http2-answer.js';
 import { Http2Request } from './http2-request.js';
-import type { Change } from './recheck.js';
+import type { Judgement } from './recheck.js';
 import { Tenure } from './tenure.js';
 
 const { NGHTTP2_CANCEL, NGHTTP2_ENHANCE_YOUR_CALM, NGHTTP2_INADEQUATE_SECURITY } = constants;
@@ -53,7 +53,7 @@ export class Http2Line implements ConnectionLine {
     private readonly entrance: Entrance,
     readonly admitted: Admitted,
   ) {
-    this.tenure = new Tenure(entrance.parts, admitted.connection, admitted.stale);
+    this.tenure = new Tenure(entrance.parts, admitted.connection);
   }
 
   start(): void {
@@ -91,6 +91,7 @@ export class Http2Line implements ConnectionLine {
       standings: this.tenure.standings(),
       routing: this.tenure.routing,
       source,
+      tenure: this.tenure,
       request,
       body: on.stream,
       refusal: this.tenure.refusal(this.entrance.closing) ?? request.problem ?? this.entrance.crowd(),
@@ -101,9 +102,8 @@ export class Http2Line implements ConnectionLine {
 
   /** Asked with each answer: GOAWAY is the `Connection: close` of HTTP/2. */
   private isLast(): boolean {
-    const { identity } = this.admitted.connection;
-    const expired = identity.certificate !== null && Date.now() > identity.certificate.notAfter;
-    const isLast = this.entrance.draining || this.tenure.isSpent() || expired;
+    const { tenure } = this;
+    const isLast = this.entrance.draining || tenure.isSpent() || Date.now() > tenure.validUntil;
     if (isLast) this.retire();
     return isLast;
   }
@@ -161,9 +161,9 @@ export class Http2Line implements ConnectionLine {
     this.session?.close();
   }
 
-  reconsider(change: Change | null): void {
-    this.tenure.reconsider(change);
-    if (change === null) this.retire();
+  reconsider(judgement: Judgement): void {
+    this.tenure.reconsider(judgement);
+    if (judgement.change === null) this.retire();
     else if (this.answers.size > 0) this.breakOff(NGHTTP2_CANCEL);
   }
 

@@ -115,12 +115,12 @@ export class Listener {
       serverNames: listen.serverNames,
       observer,
       noRoom: () => (entrance.size < maxConnections ? null : `${maxConnections} connections are open`),
-      enter: (socket, identity, peer, stale) => this.enter({ socket, raw, identity, peer, stale }),
+      enter: (socket, identity, peer, trust) => this.enter({ socket, raw, identity, peer, trust }),
       turnAway: (socket, reason, location) => this.turnAway(socket, reason, location),
     };
   }
 
-  private enter({ socket, raw, identity, peer, stale }: Entering): void {
+  private enter({ socket, raw, identity, peer, trust }: Entering): void {
     this.hallway.leave(raw);
     const remoteAddress = peer.address;
     const localPort = this.port;
@@ -138,6 +138,7 @@ export class Listener {
       anonymousHeaders: () => (anonymous ??= identityHeaders(anonymousOf(identity), openedAt)),
     };
     const source = { remoteAddress, localPort, trusted: this.parts.isTrustedProxy(remoteAddress) };
+    const stale = trust !== this.parts.trust();
     this.parts.entrance.enter({ socket, connection, source, stale });
   }
 
@@ -177,5 +178,6 @@ interface Entering {
   readonly identity: PeerIdentity;
   /** The caller, whoever carried its connection here. */
   readonly peer: Endpoint;
-  readonly stale: boolean;
+  /** What was in force when the handshake began. */
+  readonly trust: Trust;
 }

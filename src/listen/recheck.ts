@@ -1,8 +1,8 @@
 import { X509Certificate } from 'node:crypto';
 import { asksNobody } from '../admit/standing.js';
 import type { CertificateFault } from '../errors.js';
-import type { PeerIdentity } from '../identify/peer-identity.js';
-import { pathToAnchor } from './chain.js';
+import type { PeerCertificate, PeerIdentity } from '../identify/peer-identity.js';
+import { endOfPath, pathToAnchor } from './chain.js';
 import type { Policy } from './verdict.js';
 
 /** Why a caller that was let in would not be let in today. */
@@ -11,10 +11,18 @@ export interface Change {
   readonly detail: string;
 }
 
+/** What is to be said today about a caller that was let in. */
+export interface Judgement {
+  /** Null when it would still be let in, but for what has ended. */
+  readonly change: Change | null;
+  /** As `PeerIdentity` has it, by the path of today. */
+  readonly validUntil: number;
+}
+
 /** Judges identities of open connections again, after bundle, CRLs or mode have changed, or a CRL has run out. */
 export class Recheck {
   /** Many connections share few leaves. */
-  private readonly known = new Map<string, Change | null>();
+  private readonly known = new Map<string, Judgement>();
 
   /** @param now milliseconds since the epoch */
   constructor(
@@ -24,27 +32,46 @@ export class Recheck {
 
   /**
    * Asks what OpenSSL would be asked in a new handshake, as far as a connection can be asked without one: presence, path,
-   * depth, revocation. The rest comes with the next handshake, which is soon: these connections are told to close.
+   * depth, revocation, and when it ends. The rest comes with the next handshake, which is soon: these connections are told to close.
    */
-  ask(identity: PeerIdentity): Change | null {
-    const { modes } = this.policy;
-    const { certificate } = identity;
-    if (asksNobody(modes)) return null;
-    if (certificate === null) return isForAnybody(identity, modes) ? null : NO_CERTIFICATE;
-    if (identity.verify !== 'SUCCESS') return modes.has('optional-no-ca') ? null : UNTRUSTED;
-    const known = this.known.get(certificate.sha256);
+  ask(identity: PeerIdentity): Judgement {
+    const { certificate, validUntil } = identity;
+    if (certificate === null || identity.verify !== 'SUCCESS') return { change: this.changeFor(identity), validUntil };
+    if (asksNobody(this.policy.modes)) return { change: null, validUntil };
+    const key = `${certificate.sha256} ${validUntil}`;
+    const known = this.known.get(key);
     if (known !== undefined) return known;
-    const change = this.judge(identity, certificate.der);
-    this.known.set(certificate.sha256, change);
-    return change;
+    const judgement = this.judge(identity, certificate);
+    this.known.set(key, judgement);
+    return judgement;
   }
 
-  private judge({ chain }: PeerIdentity, der: Uint8Array): Change | null {
-    const { anchors, depth, revocation } = this.policy;
+  /** For whoever is not verified. */
+  private changeFor(identity: PeerIdentity): Change | null {
+    const { modes } = this.policy;
+    if (asksNobody(modes)) return null;
+    if (identity.certificate === null) return isForAnybody(identity, modes) ? null : NO_CERTIFICATE;
+    return modes.has('optional-no-ca') ? null : UNTRUSTED;
+  }
+
+  private judge(identity: PeerIdentity, { der, notAfter }: PeerCertificate): Judgement {
     const leaf = new X509Certificate(der);
+    const path = this.pathOf(identity, leaf);
+    if (path === null) return { change: UNTRUSTED, validUntil: identity.validUntil };
+    return { change: this.changeOf(leaf, path), validUntil: Math.min(notAfter, endOfPath(path)) };
+  }
+
+  /** A path that has but ended is one all the same: its caller is told that, and stays where nobody is asked. */
+  private pathOf({ chain, validUntil }: PeerIdentity, leaf: X509Certificate): X509Certificate[] | null {
+    const { anchors } = this.policy;
     const presented = chain.map((issuer) => new X509Certificate(issuer));
     const path = pathToAnchor(leaf, { presented, anchors, now: this.now });
-    if (path === null) return UNTRUSTED;
+    if (path !== null || validUntil >= this.now) return path;
+    return pathToAnchor(leaf, { presented, anchors, now: validUntil });
+  }
+
+  private changeOf(leaf: X509Certificate, path: readonly X509Certificate[]): Change | null {
+    const { depth, revocation } = this.policy;
     if (path.length - 1 > depth) return { code: 'chain_too_long', detail: 'certificate chain too long since a reload' };
     const finding = revocation(leaf, path, this.now);
     if (finding === null) return null;

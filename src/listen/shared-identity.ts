@@ -21,7 +21,7 @@ export function sharedIdentity(identity: PeerIdentity): PeerIdentity {
   return identity;
 }
 
-/** Of two verified identities of one certificate. */
+/** Of two verified identities of one certificate. When they end follows from the rest. */
 function isSame(one: PeerIdentity, other: PeerIdentity): boolean {
   return (
     one.verify === other.verify &&

@@ -2,9 +2,9 @@ import type { Routing } from '../admit/routes.js';
 import { standingsOf, type Standing } from '../admit/standing.js';
 import type { Config } from '../config/config.js';
 import type { Connection } from '../identify/peer-identity.js';
-import type { Call } from '../proxy.js';
+import type { Call, CallerTenure } from '../proxy.js';
 import type { Trust } from './admission.js';
-import type { Change } from './recheck.js';
+import type { Change, Judgement } from './recheck.js';
 
 export interface TenureParts {
   readonly limits: Pick<Config['limits'], 'requestsPerConnection' | 'connectionAge'>;
@@ -15,18 +15,25 @@ export interface TenureParts {
 const DRAINING = { code: 'draining', detail: 'nothing is forwarded any more' } as const;
 
 /** What one admitted connection may still ask for, whichever version of HTTP it speaks. */
-export class Tenure {
+export class Tenure implements CallerTenure {
   /** Requests so far. */
   requests = 0;
   /** Set when the caller would not be let in today. */
   private change: Change | null = null;
+  /** Whether the caller has to be verified anew, so that the connection ends with its next answer. */
+  private mustReconnect = false;
+  /**
+   * When what the caller was verified by ends. Milliseconds since the epoch. Not that of the identity, which others share: since a
+   * reload another CA may lead to it.
+   */
+  validUntil: number;
 
-  /** @param mustReconnect whether the caller has to be verified anew, so that the connection ends with its next answer */
   constructor(
     private readonly parts: TenureParts,
     private readonly connection: Connection,
-    private mustReconnect: boolean,
-  ) {}
+  ) {
+    this.validUntil = connection.identity.validUntil;
+  }
 
   /** Where the caller stands under each route. The lists may have been replaced since the last request. */
   standings(): readonly Standing[] {
@@ -43,10 +50,10 @@ export class Tenure {
     return this.change ?? (closing ? DRAINING : null);
   }
 
-  /** @param change null when the caller would still be let in */
-  reconsider(change: Change | null): void {
+  reconsider({ change, validUntil }: Judgement): void {
     this.mustReconnect = true;
     this.change = change;
+    this.validUntil = validUntil;
   }
 
   /** Whether the connection has to end with its next answer. */

@@ -2,7 +2,7 @@ import type { X509Certificate } from 'node:crypto';
 import type { VerifyMode } from '../config/config.js';
 import { readPeerCertificate } from '../identify/peer-certificate.js';
 import type { Fault, PeerCertificate, PeerIdentity, Verify } from '../identify/peer-identity.js';
-import { isOnlyPath, isPathValid, pathToAnchor, type Issuers } from './chain.js';
+import { endOfPath, isOnlyPath, isPathValid, pathToAnchor, type Issuers } from './chain.js';
 import type { KnownCaller, KnownCallers } from './known-callers.js';
 import { hiddenProblem } from './pardon.js';
 import { sharedIdentity } from './shared-identity.js';
@@ -65,6 +65,7 @@ interface Finding {
   readonly isOfIssuer?: boolean;
   readonly issuers?: readonly X509Certificate[];
   readonly anchorSha256?: string;
+  readonly validUntil?: number;
 }
 
 function examine(handshake: Handshake, policy: Policy): Finding {
@@ -125,7 +126,8 @@ function examinePath(subject: Case): Finding {
   policy.knownCallers.remember({ leaf, certificate, path });
   // A self-signed leaf that stands in the bundle is its own anchor.
   const anchorSha256 = sha256Of(path.at(-1) ?? leaf);
-  return { fault: null, certificate, issuers: path.slice(0, -1), anchorSha256 };
+  const validUntil = Math.min(certificate.notAfter, endOfPath(path));
+  return { fault: null, certificate, issuers: path.slice(0, -1), anchorSha256, validUntil };
 }
 
 /** A session is bound to the very lists that it began under, but they may have run out since. */
@@ -183,13 +185,15 @@ function readOrNull(leaf: X509Certificate): PeerCertificate | null {
   }
 }
 
-function admit({ tls }: Handshake, { fault, certificate = null, issuers = [], anchorSha256 }: Finding): Verdict {
+function admit({ tls }: Handshake, finding: Finding): Verdict {
+  const { fault, certificate = null, issuers = [], anchorSha256, validUntil } = finding;
   const identity: PeerIdentity = {
     verify: wordFor(fault, certificate),
     fault,
     certificate,
     chain: issuers.map((issuer) => issuer.raw),
     anchorSha256: anchorSha256 ?? null,
+    validUntil: validUntil ?? certificate?.notAfter ?? Infinity,
     tls,
   };
   return { admitted: true, identity: sharedIdentity(identity) };

@@ -28,6 +28,7 @@ export function identityOf(options: Partial<Options>, changes: Partial<PeerIdent
     certificate: certificateOf(options),
     chain: [ca.certDer],
     anchorSha256: null,
+    validUntil: Infinity,
     tls: { version: 'TLSv1.3', cipher: 'TLS_AES_256_GCM_SHA384', serverName: 'localhost', sessionReused: false },
     ...changes,
   };

@@ -31,6 +31,7 @@ export function aConnection(identity: Partial<PeerIdentity> = {}, connection: Pa
       certificate: CERTIFICATE,
       chain: [],
       anchorSha256: null,
+      validUntil: Infinity,
       tls,
       ...identity,
     },

@@ -44,7 +44,7 @@ import { loadCredentials, type Credentials } from './trust/credentials.js';
 import { expiring, expiringCallers, type Expiring } from './trust/expiry.js';
 import { digestOf, type Loaded, type Reading, type ReloadOutcome } from './trust/reloader.js';
 import { createRevocationCheck } from './trust/revocation.js';
-import { createServerContexts } from './trust/secure-context.js';
+import { createServerContexts, handshakeTerms } from './trust/secure-context.js';
 
 export const { version } = createRequire(import.meta.url)('../package.json') as { version: string };
 
@@ -214,6 +214,7 @@ export function createTrust(loaded: Loaded, ticketSecret: Buffer, before: Trust 
     resumption: tickets === null ? null : new Resumption(tickets, policy, terms, memory.sessions),
     memory,
     policy,
+    handshakeTerms: handshakeTerms(config),
     terms,
     routing: compileRouting(config.routes),
   };

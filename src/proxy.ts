@@ -79,6 +79,8 @@ export interface Call {
 export interface CallerTenure {
   /** When the first of its certificate and the CAs above it ends. Milliseconds since the epoch. */
   readonly validUntil: number;
+  /** Whether settings have changed that a handshake alone is asked about: nobody knows whether it would end well today. */
+  readonly isOutdated: boolean;
 }
 
 /** A request under way, for whoever finds out that the rest of it cannot be read. */
@@ -159,6 +161,8 @@ function admitUpgrade(call: Call, passage: Passage, stages: ProxyStages): Admitt
   if (!admitted.ok) return admitted;
   // Its body and the first bytes of the tunnel are not told apart by everybody in the same way.
   if (admitted.screened.body !== 'none') return UPGRADE_WITH_BODY;
+  // Any other request is followed by the end of its connection. A tunnel has no answer that could say so.
+  if (call.tenure.isOutdated && admitted.permit.identity.certificate !== null) return UPGRADE_UNVERIFIED;
   // RFC 9110 §7.8 has it ignored, which is too late: Node's parser has already let go of the connection.
   return passage.httpVersion === '1.1' ? admitted : UPGRADE_IN_1_0;
 }
@@ -216,4 +220,10 @@ function forward({ call, passage, relay }: Exchanging, admitted: Admitted): void
 }
 
 const UPGRADE_IN_1_0: Problem = { ok: false, code: 'bad_request', detail: 'an Upgrade in HTTP/1.0' };
+/** RFC 9110 §15.5.20: the caller may ask again over another connection. */
+const UPGRADE_UNVERIFIED: Problem = {
+  ok: false,
+  code: 'misdirected',
+  detail: 'an Upgrade on a connection from before a change of verification settings',
+};
 const UPGRADE_WITH_BODY: Problem = { ok: false, code: 'bad_request', detail: 'an Upgrade with a body' };

@@ -1,12 +1,14 @@
+import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
+import { connect } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { RawApplication } from './support/application.js';
-import type { Identity } from './support/caller.js';
+import { openRaw, type Identity } from './support/caller.js';
 import { CA_SUBJECT, chainPem, createAuthority, generateKeys, issueClient, makePki } from './support/pki.js';
 import { recordOf } from './support/records.js';
 import { sidecarForTest, type Sidecar, type SidecarOptions } from './support/sidecar.js';
-import { echoes, openTunnel, startEcho } from './support/tunnel.js';
+import { echoes, openTunnel, startEcho, upgradeTo } from './support/tunnel.js';
 
 const MINUTE = 60_000;
 const pki = makePki();
@@ -91,6 +93,58 @@ it('under a route that asks nobody it stays', async () => {
     'routes: [{path: /open, verify: off, allow: []}]\nclientCert: {allow: [{commonName: nobody}]}\n',
   );
   await echoes(open);
+});
+
+describe('what a handshake alone is asked', () => {
+  const yaml = (setting: string): string => `${setting}\nroutes: [{path: /open, verify: off}]\n`;
+  const PURPOSE = ['clientCert: {purpose: any}', 'clientCert: {purpose: clientAuth}'] as const;
+
+  it.each([
+    ['the purpose', ...PURPOSE],
+    ['the security level', 'tls: {securityLevel: 1}', 'tls: {securityLevel: 2}'],
+    ['what old callers may', 'tls: {legacy: true}', 'tls: {legacy: false}'],
+    ['the oldest version', 'tls: {minVersion: TLSv1.2}', 'tls: {minVersion: TLSv1.3}'],
+  ])('ends tunnels when it changes: %s', async (_what, before, after) => {
+    const sidecar = await start({ yaml: yaml(before) });
+    const [own, open] = [await openTunnel(sidecar, '/own'), await openTunnel(sidecar, '/open')];
+    await reload(sidecar, yaml(after));
+    await own.closed();
+    await echoes(open);
+    await echoes(await openTunnel(sidecar, '/own'));
+  });
+
+  it('leaves them when only files are renewed, which an open connection can be judged by', async () => {
+    const sidecar = await start({ yaml: '{}' });
+    const tunnel = await openTunnel(sidecar);
+    const renewed = createAuthority({ subject: CA_SUBJECT, keys: ca.keys, notAfter: Date.now() + 60 * MINUTE });
+    writeFileSync(sidecar.paths.ca, renewed.certPem);
+    writeFileSync(join(sidecar.directory, 'list.pem'), ca.crl());
+    await reload(sidecar, 'clientCert: {crl: list.pem, depth: 2}\n');
+    await echoes(tunnel);
+  });
+
+  it('lets no tunnel begin on a connection from before, whose caller may ask again over another', async () => {
+    const sidecar = await start({ yaml: yaml(PURPOSE[0]) });
+    const [own, open] = [await openRaw(sidecar), await openRaw(sidecar)];
+    await reload(sidecar, yaml(PURPOSE[1]));
+    own.socket.write(upgradeTo('/own'));
+    expect(await own.closed()).toMatch(/^HTTP\/1\.1 421 /);
+    expect(await recordOf(sidecar, '/own')).toMatchObject({ status: 421, code: 'misdirected', outcome: 'refused' });
+    open.socket.write(upgradeTo('/open'));
+    await open.receive(/^HTTP\/1\.1 101 /);
+  });
+
+  it('nor on one whose handshake was under way', async () => {
+    const sidecar = await start({ yaml: yaml(PURPOSE[0]) });
+    const socket = connect(sidecar.port, '127.0.0.1');
+    await once(socket, 'connect');
+    // Accepted before the reload, for the next one is.
+    await openRaw(sidecar);
+    await reload(sidecar, yaml(PURPOSE[1]));
+    const own = await openRaw(sidecar, { socket });
+    own.socket.write(upgradeTo('/own'));
+    expect(await own.closed()).toMatch(/^HTTP\/1\.1 421 /);
+  });
 });
 
 it('a CA that is renewed with the same key keeps its tunnels, until it ends in turn', async () => {

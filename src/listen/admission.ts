@@ -40,6 +40,8 @@ export interface Trust {
   readonly resumption: Resumption | null;
   readonly memory: SessionMemory;
   readonly policy: Policy;
+  /** Names the settings that only a handshake is asked about: a connection that is open cannot be judged by others. */
+  readonly handshakeTerms: string;
   /** Of the settings themselves, then of each route. */
   readonly terms: readonly Terms[];
   readonly routing: Routing;

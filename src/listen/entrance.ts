@@ -34,6 +34,8 @@ export interface Admitted {
   readonly source: ForwardedSource;
   /** Whether trust changed during the handshake: the connection ends with its first answer. */
   readonly stale: boolean;
+  /** What only its handshake was asked, as `Trust` has it. */
+  readonly handshakeTerms: string;
 }
 
 /** One connection inside, whichever version of HTTP it speaks. */
@@ -246,7 +248,7 @@ class Line implements ConnectionLine {
     private readonly entrance: Entrance,
     readonly admitted: Admitted,
   ) {
-    this.tenure = new Tenure(entrance.parts, admitted.connection);
+    this.tenure = new Tenure(entrance.parts, admitted.connection, admitted.handshakeTerms);
   }
 
   /**
@@ -355,7 +357,8 @@ class Line implements ConnectionLine {
   judgeTunnel(now: number): void {
     const { tenure, mayStay } = this;
     if (mayStay === null) return;
-    const hasEnded = now > tenure.validUntil;
+    // Of whom nobody can say any more that it is verified, the same is asked as of one whose certificate has ended.
+    const hasEnded = tenure.isOutdated || now > tenure.validUntil;
     const today = { standings: tenure.standings(), routing: tenure.routing, hasEnded };
     if (!mayStay(today)) this.admitted.socket.destroy();
   }

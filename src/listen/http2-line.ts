@@ -53,7 +53,7 @@ export class Http2Line implements ConnectionLine {
     private readonly entrance: Entrance,
     readonly admitted: Admitted,
   ) {
-    this.tenure = new Tenure(entrance.parts, admitted.connection);
+    this.tenure = new Tenure(entrance.parts, admitted.connection, admitted.handshakeTerms);
   }
 
   start(): void {

@@ -139,7 +139,7 @@ export class Listener {
     };
     const source = { remoteAddress, localPort, trusted: this.parts.isTrustedProxy(remoteAddress) };
     const stale = trust !== this.parts.trust();
-    this.parts.entrance.enter({ socket, connection, source, stale });
+    this.parts.entrance.enter({ socket, connection, source, stale, handshakeTerms: trust.handshakeTerms });
   }
 
   /**

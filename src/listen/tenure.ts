@@ -28,9 +28,11 @@ export class Tenure implements CallerTenure {
    */
   validUntil: number;
 
+  /** @param handshakeTerms what only its handshake was asked, as `Trust` has it */
   constructor(
     private readonly parts: TenureParts,
     private readonly connection: Connection,
+    private readonly handshakeTerms: string,
   ) {
     this.validUntil = connection.identity.validUntil;
   }
@@ -54,6 +56,10 @@ export class Tenure implements CallerTenure {
     this.mustReconnect = true;
     this.change = change;
     this.validUntil = validUntil;
+  }
+
+  get isOutdated(): boolean {
+    return this.handshakeTerms !== this.parts.trust().handshakeTerms;
   }
 
   /** Whether the connection has to end with its next answer. */

@@ -105,23 +105,24 @@ export function cipherString({ ciphers, securityLevel }: Config['tls']): string 
   return `${ciphers ?? 'DEFAULT'}:@SECLEVEL=${securityLevel}`;
 }
 
+/** Names what a handshake alone is asked: OpenSSL looks at a chain, and agrees on a cipher, in no other place. */
+export function handshakeTerms({ clientCert: { purpose }, tls }: Config): string {
+  const { securityLevel, minVersion, ciphers, curves } = tls;
+  return JSON.stringify({ purpose, securityLevel, minVersion, ciphers, curves });
+}
+
 /**
  * Names what a session was verified against. OpenSSL resumes a session only under the same name, so that one which was
  * admitted under another bundle, revocation list or mode needs a full handshake. 32 characters is OpenSSL's limit.
  */
 function trustDigest(config: Config, { cas, crls }: Credentials): string {
-  const { clientCert, tls } = config;
-  const { depth, purpose, crlExpired } = clientCert;
+  const { depth, crlExpired } = config.clientCert;
   const facts = {
     modes: [...modesOf(config)].sort(),
     depth,
-    purpose,
     crlExpired,
     // A session keeps what was weak about its handshake, and OpenSSL resumes it with a cipher that has been taken off the list.
-    securityLevel: tls.securityLevel,
-    minVersion: tls.minVersion,
-    ciphers: tls.ciphers,
-    curves: tls.curves,
+    handshake: handshakeTerms(config),
     cas: cas.map(({ pem }) => pem),
     crls: crls.map(({ pem }) => pem),
   };

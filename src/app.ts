@@ -18,7 +18,7 @@ import { Entrance } from './listen/entrance.js';
 import { KnownCallers } from './listen/known-callers.js';
 import { Listener } from './listen/listener.js';
 import { newRequestId } from './listen/request-ids.js';
-import { Resumption, SessionCache } from './listen/resumption.js';
+import { Resumption, SessionCache, SESSIONS_KEPT, type ShareSession } from './listen/resumption.js';
 import { offeredProtocols } from './listen/tls-socket.js';
 import type { Policy } from './listen/verdict.js';
 import { Management, type Managed, type ManagementStatus } from './management.js';
@@ -89,7 +89,12 @@ export interface Membership {
   readonly of: number;
   /** Of all of them: what one seals, another opens. */
   readonly ticketSecret: Buffer;
+  /** Null when there is nobody to tell. */
+  readonly shareSession: ShareSession | null;
 }
+
+/** What lets one process resume the sessions of another. */
+type Sharing = Pick<Membership, 'ticketSecret' | 'shareSession'>;
 
 /** What changes while the process runs. */
 interface State {
@@ -130,14 +135,14 @@ export function createService(
   credentials: Credentials,
   { logTo, membership = null }: ServiceOptions = {},
 ): Service {
-  const ticketSecret = membership?.ticketSecret ?? randomBytes(32);
-  const trust = createTrust({ config, credentials }, ticketSecret);
+  const sharing: Sharing = membership ?? { ticketSecret: randomBytes(32), shareSession: null };
+  const trust = createTrust({ config, credentials }, sharing);
   const state: State = { phase: 'ready', config, credentials, trust };
   const own = membership === null ? config : shareOf(config, membership);
   const applications = new Applications();
   const reporting = createReporting({ config, applications, state, logTo, membership });
   const serving = createServing({ config: own, state, applications, observer: reporting.observer });
-  return new Service({ state, applications, ...serving, reporting, ticketSecret });
+  return new Service({ state, applications, ...serving, reporting, sharing });
 }
 
 interface ServiceOptions extends Pick<AppOptions, 'logTo'> {
@@ -191,14 +196,18 @@ function createReporting(parts: {
 
 /**
  * What connections are judged by, made from one set of credentials.
- * @param ticketSecret seals session tickets where no keys are configured; processes that share it resume each other's
+ * @param sharing its secret seals session tickets where no keys are configured; processes that share it resume each other's
  * @param before what was in force until now. Sessions outlive a reload that leaves trust as it is, and with them the chains
  *   that they do not carry.
  */
-export function createTrust(loaded: Loaded, ticketSecret: Buffer, before: Trust | null = null): Trust {
+export function createTrust(loaded: Loaded, sharing: Sharing, before: Trust | null = null): Trust {
   const { config, credentials } = loaded;
-  const { resuming, starting, tickets, forName, digest } = createServerContexts(config, credentials, ticketSecret);
-  const memory = before?.memory.digest === digest ? before.memory : newMemory(config, digest);
+  const { resuming, starting, tickets, forName, digest } = createServerContexts(
+    config,
+    credentials,
+    sharing.ticketSecret,
+  );
+  const memory = before?.memory.digest === digest ? before.memory : newMemory(config, digest, sharing);
   const policy = createPolicy(loaded, memory.knownCallers);
   const terms = [config, ...config.routes].map(termsOf);
   return {
@@ -239,8 +248,9 @@ function createPolicy({ config, credentials }: Loaded, knownCallers: KnownCaller
   };
 }
 
-function newMemory({ tls }: Config, digest: string): SessionMemory {
-  return { digest, knownCallers: new KnownCallers(), sessions: new SessionCache(tls.sessions.lifetime) };
+function newMemory({ tls }: Config, digest: string, { shareSession }: Sharing): SessionMemory {
+  const sessions = new SessionCache(tls.sessions.lifetime, SESSIONS_KEPT, shareSession);
+  return { digest, knownCallers: new KnownCallers(), sessions };
 }
 
 function createServing(parts: {
@@ -338,7 +348,7 @@ interface ServiceParts {
   readonly entrance: Entrance;
   readonly listener: Listener;
   readonly reporting: Reporting;
-  readonly ticketSecret: Buffer;
+  readonly sharing: Sharing;
 }
 
 /** What a process that serves knows, besides its metrics. JSON. */
@@ -417,14 +427,19 @@ export class Service {
   }
 
   private apply(loaded: Loaded): void {
-    const { state, entrance, ticketSecret } = this.parts;
+    const { state, entrance, sharing } = this.parts;
     const { trust: before } = state;
-    state.trust = createTrust(loaded, ticketSecret, before);
+    state.trust = createTrust(loaded, sharing, before);
     state.config = loaded.config;
     state.credentials = loaded.credentials;
     this.log.level = loaded.config.log.level;
     if (state.trust.memory !== before.memory) entrance.reconsider();
     entrance.judgeTunnels();
+  }
+
+  /** Takes in a session of another worker. Under another trust OpenSSL knows it by its context, and does not resume it. */
+  learn(id: Buffer, session: Buffer): void {
+    this.parts.state.trust.resumption?.learn(id, session);
   }
 
   expiring(now: number): Expiring[] {

@@ -106,7 +106,10 @@ export interface Rehearsal {
  * headers. Only the proof that the caller holds the key is missing, and whatever else a handshake may fail at.
  */
 export async function rehearse(config: Config, credentials: Credentials, caller: AbsentCaller): Promise<Rehearsal> {
-  const trust = createTrust({ config: withTls12(config), credentials }, randomBytes(32));
+  const trust = createTrust(
+    { config: withTls12(config), credentials },
+    { ticketSecret: randomBytes(32), shareSession: null },
+  );
   const verdict = await verdictOf(caller, trust);
   const path = pathOf(caller, trust.policy, credentials);
   const certificate = certificateOf(caller);

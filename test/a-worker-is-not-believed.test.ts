@@ -39,6 +39,8 @@ const NONSENSE: readonly unknown[] = [
 
 const METRIC = { name: 'mtls_sidecar_x', help: 'x', type: 'counter', aggregator: 'sum', values: [] };
 
+const SESSION = { id: 'AA==', session: 'AA==' };
+
 describe('what a worker says', () => {
   it.each(NONSENSE.map((message) => [message]))('ends it when it is no answer: %j', (message) => {
     const { one, say, signals } = member();
@@ -62,6 +64,13 @@ describe('what a worker says', () => {
     ['metrics', [{ ...METRIC, aggregator: 'unknown' }]],
     ['refusals', [{ kind: 'else', time: '' }]],
     ['facts', {}],
+    ['sessions', null],
+    ['sessions', Array.from({ length: 9 }, () => SESSION)],
+    ['sessions', [{ ...SESSION, id: 'A'.repeat(45) }]],
+    ['sessions', [{ ...SESSION, session: 'A'.repeat(13_661) }]],
+    ['sessions', [{ ...SESSION, session: '' }]],
+    ['sessions', [{ ...SESSION, session: 'not base64' }]],
+    ['sessions', [{ id: 'AA==' }]],
     ['expiring', [{ what: 'the world', name: 'x', file: null, at: 0 }]],
     ['expiring', [{ what: 'CA', name: 'x', file: null, at: -1e300 }]],
   ])('to %s ends it when it is of another shape: %j', async (order, value) => {
@@ -117,8 +126,10 @@ describe('what a worker says', () => {
     const { one, end } = member();
     await expect(one.ask('ping', null, 1)).rejects.toThrow('worker 1 did not answer in time');
     const asked = one.ask('ping');
+    expect(one.unanswered).toBe(1);
     end();
     await expect(asked).rejects.toThrow('worker 1 has ended');
+    expect(one.unanswered).toBe(0);
     await expect(one.ask('ping')).rejects.toThrow('worker 1 has ended');
     expect(one.gone).toBe(true);
   });

@@ -43,7 +43,8 @@ class Puppet extends EventEmitter {
     if (message.order === 'commit') this.inForce = message.argument as string;
     if (message.order === 'end') this.process.kill();
     if (slow.has(message.order)) this.held.push({ ...message, argument: read });
-    else setImmediate(() => this.answer(message, read));
+    // It has no sessions to tell of, and waits until it has.
+    else if (message.order !== 'sessions') setImmediate(() => this.answer(message, read));
   }
 
   /** Answers what it was asked while that was slow. */

@@ -45,7 +45,7 @@ export class Resumption {
     private readonly tickets: TicketReader,
     private readonly policy: Policy,
     private readonly terms: readonly Terms[],
-    kept: SessionCache,
+    private readonly kept: SessionCache,
   ) {
     // The names are those of tls.Server, in whose place this stands.
     this.byId.on('newSession', (id: Buffer, session: Buffer, done: () => void) => {
@@ -65,6 +65,11 @@ export class Resumption {
       resumes: hello.tickets.every((ticket) => this.isResumable(() => this.tickets.open(ticket))),
       sessionsById: hello.withoutTickets ? this.byId : null,
     };
+  }
+
+  /** Takes in a session that began in another worker. It is looked at when it is resumed, as all are. */
+  learn(id: Buffer, session: Buffer): void {
+    if (this.isWorthKeeping(session)) this.kept.learn(id, session);
   }
 
   /** @param facts null for what OpenSSL will ignore, too */
@@ -123,6 +128,11 @@ export class Resumption {
   }
 }
 
+/** Tells the other workers of a session. */
+export type ShareSession = (id: Buffer, session: Buffer) => void;
+
+export const SESSIONS_KEPT = 1_000;
+
 /** Sessions by their ids, of callers who know no tickets. OpenSSL has a cache of its own, which Node switches off. */
 export class SessionCache {
   private readonly sessions = new Map<string, { readonly session: Buffer; readonly until: number }>();
@@ -130,10 +140,12 @@ export class SessionCache {
   /**
    * @param lifetime milliseconds; OpenSSL asks for it as well
    * @param capacity sessions kept; the oldest go first. Node hands out none of more than 10 KiB.
+   * @param share told of what begins here
    */
   constructor(
     private readonly lifetime: number,
-    private readonly capacity = 1_000,
+    private readonly capacity = SESSIONS_KEPT,
+    private readonly share: ShareSession | null = null,
   ) {}
 
   get size(): number {
@@ -141,8 +153,19 @@ export class SessionCache {
   }
 
   keep(id: Buffer, session: Buffer): void {
+    this.put(id.toString('hex'), session);
+    this.share?.(id, session);
+  }
+
+  /** What is known already stays: another worker cannot replace what began here. */
+  learn(id: Buffer, session: Buffer): void {
+    const key = id.toString('hex');
+    if (!this.sessions.has(key)) this.put(key, session);
+  }
+
+  private put(key: string, session: Buffer): void {
     const now = Date.now();
-    this.sessions.set(id.toString('hex'), { session, until: now + this.lifetime });
+    this.sessions.set(key, { session, until: now + this.lifetime });
     for (const [oldest, { until }] of this.sessions) {
       if (until > now && this.sessions.size <= this.capacity) break;
       this.sessions.delete(oldest);

@@ -3,6 +3,7 @@ import { ConfigError } from '../errors.js';
 import type { Log } from '../observe/log.js';
 import { Member, WorkerGone } from './member.js';
 import type { Answers, Enlistment, Order } from './orders.js';
+import { spreadSessions } from './session-news.js';
 
 export interface CrewParts {
   readonly size: number;
@@ -151,6 +152,7 @@ export class Crew {
       // What was told to those that served, while it did not.
       if (this.closing) throw new WorkerGone('it is too late for a new worker');
       if (enlistment().draining) await member.ask('drain');
+      void spreadSessions(member, () => this.serving);
       return listening;
     } catch (error) {
       member.kill();

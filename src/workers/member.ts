@@ -67,6 +67,11 @@ export class Member {
     return this.hasEnded;
   }
 
+  /** Orders that it has not answered yet. */
+  get unanswered(): number {
+    return this.waiting.size;
+  }
+
   /** Resolves once it listens to orders. @throws WorkerGone */
   async greeted(): Promise<void> {
     let timer: NodeJS.Timeout | undefined;

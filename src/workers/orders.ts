@@ -3,6 +3,7 @@ import type { Config } from '../config/config.js';
 import type { Snapshot } from '../observe/metrics.js';
 import type { Expiring } from '../trust/expiry.js';
 import {
+  base64,
   flag,
   having,
   list,
@@ -108,6 +109,13 @@ const expiring: Shape<Expiring> = record({
   lifetime: number,
 });
 
+/** Sessions that go from worker to worker in one answer. */
+export const SESSIONS_AT_ONCE = 8;
+
+/** An id has 32 bytes at most (RFC 5246 §7.4.1.3), and Node hands out no session of more than 10 KiB. */
+const session = record({ id: base64(32), session: base64(10_240) });
+export type SharedSession = ReturnType<typeof session>;
+
 /**
  * What the primary asks its workers, in the order of a worker's life, and the shape of the answer. A worker speaks with
  * strangers, so whatever it says is looked at before it is believed to be of this shape.
@@ -126,6 +134,10 @@ export const ANSWERS = {
   /** With that digest: takes into use what was prepared. */
   commit: nothing,
   ping: nothing,
+  /** Sessions of callers without tickets that began there since it was asked last; the answer waits until there are some. */
+  sessions: list(session, SESSIONS_AT_ONCE),
+  /** With such sessions of another worker. */
+  learn: nothing,
   probe: flag,
   metrics: snapshot,
   refusals: list(having({ kind: oneOf('connection', 'request'), time: text }), MANY),

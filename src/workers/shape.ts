@@ -34,6 +34,17 @@ export function matching(pattern: RegExp): Shape<string> {
   };
 }
 
+/** At most `most` bytes, and not none. */
+export function base64(most: number): Shape<string> {
+  const longest = 4 * Math.ceil(most / 3);
+  return (value) => {
+    const word = text(value);
+    if (word.length > longest || !/^[A-Za-z0-9+/]+={0,2}$/.test(word))
+      throw new TypeError('no base64, or too much of it');
+    return word;
+  };
+}
+
 export const flag: Shape<boolean> = (value) => {
   if (typeof value !== 'boolean') throw new TypeError('neither true nor false');
   return value;

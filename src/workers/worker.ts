@@ -5,7 +5,8 @@ import { ConfigError } from '../errors.js';
 import { leaveSignalsToPrimary, letMemoryGo } from '../lifecycle.js';
 import { loadCredentials } from '../trust/credentials.js';
 import type { Reading } from '../trust/reloader.js';
-import { ERROR_FIELDS, HELLO, type Enlistment, type Message, type Order } from './orders.js';
+import { ERROR_FIELDS, HELLO, type Enlistment, type Message, type Order, type SharedSession } from './orders.js';
+import { bytesOf, SessionNews } from './session-news.js';
 
 /** Whether this process was started by a primary. */
 export function isWorker(): boolean {
@@ -52,6 +53,7 @@ function describe(error: Error): object {
 class Duty {
   private service: Service | null = null;
   private prepared: Reading | null = null;
+  private readonly news = new SessionNews();
 
   readonly orders: Readonly<Record<Order, (argument: unknown) => unknown>> = {
     start: (argument) => this.start(argument as Enlistment),
@@ -59,6 +61,8 @@ class Duty {
     prepare: (argument) => this.prepare(argument as Config),
     commit: (argument) => this.commit(argument as string),
     ping: () => null,
+    sessions: () => this.news.next(),
+    learn: (argument) => this.learn(argument as readonly SharedSession[]),
     probe: () => this.serving.probe(),
     metrics: () => this.serving.parts.reporting.metrics.snapshot(),
     refusals: () => this.serving.parts.reporting.refusals.list(),
@@ -78,7 +82,8 @@ class Duty {
   }
 
   private start({ number, of, config, ticketSecret, draining }: Enlistment): string {
-    const membership = { number, of, ticketSecret: Buffer.from(ticketSecret, 'base64') };
+    const shared = { ticketSecret: Buffer.from(ticketSecret, 'base64'), shareSession: this.news.add };
+    const membership = { number, of, ...shared };
     this.service = createService(config, loadCredentials(config), { membership });
     if (draining) this.service.drain();
     return this.service.digest;
@@ -98,6 +103,10 @@ class Duty {
     if (this.prepared?.digest !== digest) throw new Error('something else was prepared');
     await this.prepared.apply();
     this.prepared = null;
+  }
+
+  private learn(sessions: readonly SharedSession[]): void {
+    for (const { id, session } of sessions) this.serving.learn(bytesOf(id), bytesOf(session));
   }
 
   private async end(): Promise<void> {

@@ -4,7 +4,7 @@ import { createService, type Membership, type Service } from '../src/app.js';
 import { SessionCache } from '../src/listen/resumption.js';
 import { loadCredentials } from '../src/trust/credentials.js';
 import type { Member } from '../src/workers/member.js';
-import { SESSIONS_AT_ONCE } from '../src/workers/orders.js';
+import { ANSWERS, SESSIONS_AT_ONCE } from '../src/workers/orders.js';
 import { bytesOf, SessionNews, spreadSessions } from '../src/workers/session-news.js';
 import { issueClient, makePki, temporaryDirectory, writePki } from './support/pki.js';
 import { configured } from './support/settings.js';
@@ -121,6 +121,15 @@ describe('what a worker has to tell', () => {
     const told = await news.next();
     expect(told).toHaveLength(SESSIONS_AT_ONCE);
     expect(bytesOf(told.at(-1)?.id ?? '')).toEqual(Buffer.of(1_000 % 256));
+  });
+
+  it('is never more than the primary takes, whatever a caller made of it', async () => {
+    const news = new SessionNews();
+    for (const size of [0, 10_241, 10_240]) news.add(randomBytes(32), Buffer.alloc(size));
+    for (const size of [0, 33]) news.add(Buffer.alloc(size), randomBytes(100));
+    const told = await news.next();
+    expect(told.map(({ session }) => bytesOf(session).length)).toEqual([10_240]);
+    expect(ANSWERS.sessions(told)).toEqual(told);
   });
 
   it('is told at once to whoever waits for it, and once', async () => {

@@ -112,8 +112,9 @@ const expiring: Shape<Expiring> = record({
 /** Sessions that go from worker to worker in one answer. */
 export const SESSIONS_AT_ONCE = 8;
 
-/** An id has 32 bytes at most (RFC 5246 §7.4.1.3), and Node hands out no session of more than 10 KiB. */
-const session = record({ id: base64(32), session: base64(10_240) });
+/** An id has 32 bytes at most (RFC 5246 §7.4.1.3), and Node hands out no session of more than 10 KiB. Bytes. */
+export const LONGEST = { id: 32, session: 10_240 } as const;
+const session = record({ id: base64(LONGEST.id), session: base64(LONGEST.session) });
 export type SharedSession = ReturnType<typeof session>;
 
 /**

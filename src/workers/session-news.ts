@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Member } from './member.js';
-import { SESSIONS_AT_ONCE, type SharedSession } from './orders.js';
+import { LONGEST, SESSIONS_AT_ONCE, type SharedSession } from './orders.js';
 
 /** Sessions that began in this worker, until the primary asks for them. */
 export class SessionNews {
@@ -8,6 +8,8 @@ export class SessionNews {
   private tell: ((sessions: readonly SharedSession[]) => void) | null = null;
 
   readonly add = (id: Buffer, session: Buffer): void => {
+    // Else a caller with a large certificate could make the primary end us for a strange answer.
+    if (!fits(id, LONGEST.id) || !fits(session, LONGEST.session)) return;
     this.fresh.push([id, session]);
     // A primary that hangs must not fill our memory. Whoever is left out resumes here, or makes a full handshake.
     if (this.fresh.length > SESSIONS_AT_ONCE) this.fresh.shift();
@@ -29,6 +31,10 @@ export class SessionNews {
     this.tell = null;
     tell(fresh.map(([id, session]) => ({ id: id.toString('base64'), session: session.toString('base64') })));
   }
+}
+
+function fits({ length }: Buffer, most: number): boolean {
+  return length > 0 && length <= most;
 }
 
 /** Not out of Node's pool: a session that is kept would keep 8 KiB of it. */

@@ -7,6 +7,7 @@ import type { Config } from '../config/config.js';
 import { ProxyError } from '../errors.js';
 import { headText } from '../rewrite/flat-headers.js';
 import { isProgram, networkAddress } from './address.js';
+import { EarlyBytes, MAX_EARLY } from './early-bytes.js';
 import { upstreamError } from './upstream-errors.js';
 
 /** An admitted Upgrade request. */
@@ -42,8 +43,8 @@ export interface TunnelObserver {
 /**
  * Upgrade (RFC 9110 §7.8): WebSocket and any other protocol. http-proxy's `ws()` moves the bytes. Around it stand what
  * it lacks: it lets a failed caller's request to the application live on, ends the process on a socket error before the
- * 101, has no deadlines, serves WebSocket alone, folds slashes in the path, cuts off what is not yet written when the
- * application ends, and frames a refused upgrade wrongly.
+ * 101, does not read before it, has no deadlines, serves WebSocket alone, folds slashes in the path, cuts off what is not
+ * yet written when the application ends, and frames a refused upgrade wrongly.
  */
 export class Tunnel {
   private readonly live = new Set<Duplex>();
@@ -78,10 +79,16 @@ interface TunnelSettings {
 /** How long a caller may take to end its side after the application has ended. Milliseconds. */
 const LINGER_MS = 2_000;
 
+/** How long we look for the end of a caller behind all that it sent, before it is told that this was too much. Milliseconds. */
+const LOOK_MS = 250;
+
+const NOTHING = Buffer.alloc(0);
+
 class TunnelAttempt {
   private outgoing: ClientRequest | null = null;
   private upstreamSocket: Socket | null = null;
   private timer: NodeJS.Timeout | null = null;
+  private early: EarlyBytes | null = null;
   private connected = false;
   private answered = false;
   private timedOut = false;
@@ -110,7 +117,9 @@ class TunnelAttempt {
     proxy.on('proxyReqWs', (outgoing) => this.onOutgoing(outgoing));
     proxy.on('open', (upstreamSocket) => this.onOpen(upstreamSocket));
     const incoming = { method: request.method, url: request.target, headers: headerObject(request) } as IncomingMessage;
-    proxy.ws(incoming, socket, early, {}, (error) => this.onError(error));
+    proxy.ws(incoming, socket, NOTHING, {}, (error) => this.onError(error));
+    this.early = new EarlyBytes(socket, early, () => this.onStuck());
+    socket.once('end', () => this.onCallerEnded());
     // http-proxy would write the head of a chunked answer over its unchunked body.
     this.outgoing?.removeAllListeners('response').on('response', (response) => this.onRefused(response));
   }
@@ -146,6 +155,7 @@ class TunnelAttempt {
   private onUpgraded(response: IncomingMessage): void {
     this.stopTimer();
     this.answered = true;
+    this.early?.giveBack();
     const kept = this.observer.tunnelAnswered(101, response.rawHeaders);
     response.headers = { ...objectOf(kept), connection: 'Upgrade', upgrade: response.headers.upgrade ?? '' };
   }
@@ -166,6 +176,7 @@ class TunnelAttempt {
     const kept = this.askFor(response);
     if (kept === null) return;
     this.answered = true;
+    this.early?.discard();
     kept.push('Connection', 'close');
     const bodiless = isBodiless(this.ends.request, response);
     const framed = response.headers['content-length'] !== undefined || bodiless;
@@ -206,6 +217,7 @@ class TunnelAttempt {
 
   private refuse(error: ProxyError): void {
     this.answered = true;
+    this.early?.discard();
     const { socket } = this.ends;
     socket.write(this.observer.tunnelFailed(error));
     endGently(socket as Socket);
@@ -216,9 +228,28 @@ class TunnelAttempt {
     return upstreamError(cause, { connected: this.connected });
   }
 
-  private onCallerGone(): void {
+  /** Before the answer half a connection is nobody, as for any other request. */
+  private onCallerEnded(): void {
+    if (!this.answered) this.letGo();
+  }
+
+  /** A caller that is not read may have left. It is given up; behind what it sent may be its end, and then there is nobody to tell. */
+  private onStuck(): void {
+    this.letGo();
+    this.timer = setTimeout(() => this.refuse(tooMuchEarly()), LOOK_MS);
+  }
+
+  /** Asks the application no longer. */
+  private letGo(): void {
     this.stopTimer();
+    this.early?.discard();
+    // http-proxy would end the caller's connection.
+    this.outgoing?.removeAllListeners('error').on('error', () => undefined);
     this.outgoing?.destroy();
+  }
+
+  private onCallerGone(): void {
+    this.letGo();
     this.observer.tunnelClosed(this.bytes());
     this.upstreamSocket?.destroy();
   }
@@ -286,6 +317,11 @@ function noTunnelHere(): ProxyError {
   return new ProxyError('bad_request', 'downstream', 'forward', 'an Upgrade, where no program is asked');
 }
 
+function tooMuchEarly(): ProxyError {
+  const message = `more than ${MAX_EARLY} bytes behind an Upgrade before its answer`;
+  return new ProxyError('body_too_large', 'downstream', 'forward', message);
+}
+
 /** HTTP/2 has no Upgrade (RFC 9113 §8.6). Its own way to WebSocket, extended CONNECT, few applications know. */
 function noTunnelToHttp2(): ProxyError {
   return new ProxyError('bad_request', 'downstream', 'forward', 'an Upgrade, where the application speaks HTTP/2');
@@ -311,7 +347,9 @@ function chunks(): Transform {
 /** Ends a connection when all is written, and reads on for a while: unread bytes would make the kernel send a reset. */
 function endGently(socket: Socket): void {
   const linger = (): void => {
-    socket.setTimeout(LINGER_MS, () => socket.destroy());
+    // A timeout of the socket would begin anew with each byte.
+    const timer = setTimeout(() => socket.destroy(), LINGER_MS);
+    socket.setTimeout(0).once('close', () => clearTimeout(timer));
   };
   if (socket.writableFinished) linger();
   else socket.once('finish', linger);

@@ -1,4 +1,4 @@
-import { sign, X509Certificate, type KeyObject } from 'node:crypto';
+import { generateKeyPairSync, sign, X509Certificate, type KeyObject } from 'node:crypto';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { bitString, element, integer, objectIdentifier, sequence, toPem } from '../src/pki/der.js';
@@ -15,16 +15,24 @@ import {
   issueServer,
   temporaryDirectory,
   writePem,
+  type Authority,
   type Issued,
 } from './support/pki.js';
+import { pssHash, pssMask, pssNumber, pssParameters, signedPss } from './support/lists.js';
 import { configured, problemsOf } from './support/settings.js';
 
 const DAY = 86_400_000;
 const REVOKED: RevocationFinding = { reason: 'revoked', detail: 'certificate revoked' };
 const MISSING: RevocationFinding = { reason: 'crl_missing', detail: 'unable to get certificate CRL' };
+const UNCLEAR: RevocationFinding = {
+  reason: 'crl_missing',
+  detail: 'no certificate CRL of this CA can be evaluated here',
+  unclear: true,
+};
 const TRUE = Uint8Array.of(0xff);
 
 const root = createAuthority({ subject: CA_SUBJECT });
+const stranger = createAuthority({ subject: CA_SUBJECT });
 const client = issueClient(root);
 const rsa = generateKeys('rsa-2048');
 const ed25519 = generateKeys('ed25519');
@@ -198,7 +206,8 @@ describe('signatures of every kind in use are verified', () => {
 
   test('and one of an unknown kind counts for nothing', () => {
     const list = resigned(root.crl({ revoked: [client.serial] }), root.key, '1.2.3.4', 'sha256');
-    expect(ask([list], [client, root])).toEqual(MISSING);
+    expect(ask([list], [client, root])).toEqual(UNCLEAR);
+    expect(ask([list, root.crl()], [client, root])).toBeNull();
   });
 });
 
@@ -208,25 +217,137 @@ describe('a list that does not speak for all certificates of its issuer does not
     root.crl({ revoked: [serial], extensions: [{ oid, critical: true, value }] });
 
   test('a delta list', () => {
-    expect(ask([root.crl({ deltaOf: 1n, revoked: [serial] })], [client, root])).toEqual(MISSING);
+    expect(ask([root.crl({ deltaOf: 1n, revoked: [serial] })], [client, root])).toEqual(UNCLEAR);
     // RFC 5280 §5.2.4 makes the mark critical; a CA that forgets to does not make a whole list of it.
     const unmarked = root.crl({ extensions: [{ oid: '2.5.29.27', value: integer(1n) }] });
-    expect(ask([unmarked], [client, root])).toEqual(MISSING);
+    expect(ask([unmarked], [client, root])).toEqual(UNCLEAR);
     expect(ask([root.crl({ deltaOf: 1n, revoked: [serial] }), root.crl()], [client, root])).toBeNull();
   });
 
   test.each([
-    ['of CAs only', element(0x82, TRUE)],
-    ['of some reasons only', element(0x83, Uint8Array.of(6, 0x40))],
-    ['of other issuers too', element(0x84, TRUE)],
-  ])('a list %s', (_label, scope) => {
-    expect(ask([critical('2.5.29.28', sequence(scope))], [client, root])).toEqual(MISSING);
+    ['of CAs only', MISSING, [element(0x82, TRUE)]],
+    ['of attribute certificates only', MISSING, [element(0x85, TRUE)]],
+    ['of some reasons only', UNCLEAR, [element(0x83, Uint8Array.of(6, 0x40))]],
+    ['of other issuers too', UNCLEAR, [element(0x84, TRUE)]],
+    ['of users only, and of other issuers too', UNCLEAR, [element(0x81, TRUE), element(0x84, TRUE)]],
+    ['of users only and of CAs only', UNCLEAR, [element(0x81, TRUE), element(0x82, TRUE)]],
+    ['of one distribution point', UNCLEAR, [element(0xa0, element(0xa0, element(0x86, Buffer.from('http://x/'))))]],
+    ['with a flag of two bytes', UNCLEAR, [element(0x81, Uint8Array.of(0, 0))]],
+    ['of no limit that exists', UNCLEAR, [element(0x86, TRUE)]],
+  ])('a list %s', (_label, finding, limits) => {
+    expect(ask([critical('2.5.29.28', sequence(...limits))], [client, root])).toEqual(finding);
+    // Whatever it says of itself: somebody else's is none.
+    expect(ask([critical('2.5.29.28', sequence(...limits))], [issueClient(stranger), stranger])).toEqual(MISSING);
+  });
+
+  test('unless what it speaks for is what is asked about', () => {
+    expect(ask([critical('2.5.29.28', sequence(element(0x81, TRUE)))], [client, root])).toEqual(REVOKED);
+    expect(ask([critical('2.5.29.28', sequence())], [client, root])).toEqual(REVOKED);
+    expect(ask([critical('2.5.29.28', sequence(element(0x82, Uint8Array.of(0))))], [client, root])).toEqual(REVOKED);
+  });
+
+  test('a list whose limits stand there twice, or cannot be read', () => {
+    const limit = { oid: '2.5.29.28', critical: true, value: sequence(element(0x81, TRUE)) };
+    expect(ask([root.crl({ extensions: [limit, limit] })], [client, root])).toEqual(UNCLEAR);
+    expect(ask([critical('2.5.29.28', integer(1n))], [client, root])).toEqual(UNCLEAR);
   });
 
   test('a list with something critical that nobody here understands', () => {
-    expect(ask([critical('1.2.3.4', Uint8Array.of(5, 0))], [client, root])).toEqual(MISSING);
+    expect(ask([critical('1.2.3.4', Uint8Array.of(5, 0))], [client, root])).toEqual(UNCLEAR);
     const harmless = [{ oid: '1.2.3.4', value: Uint8Array.of(5, 0) }];
     expect(ask([root.crl({ revoked: [serial], extensions: harmless })], [client, root])).toEqual(REVOKED);
+  });
+});
+
+describe('lists about users, and about CAs', () => {
+  const only = (ca: Authority, tag: number, revoked: readonly bigint[] = []): string => {
+    const value = sequence(element(tag, TRUE));
+    return ca.crl({ revoked, extensions: [{ oid: '2.5.29.28', critical: true, value }] });
+  };
+  const [USERS, CAS] = [0x81, 0x82];
+  // A CA by its basic constraints, whatever its key is for.
+  const middle = root.subordinate({ subject: [['CN', 'middle']], keyUsage: ['cRLSign'] });
+  const leaf = issueClient(middle);
+  const lists = [only(root, CAS), only(middle, USERS)];
+
+  test('are asked about their own', () => {
+    expect(ask(lists, [leaf, middle, root])).toBeNull();
+    expect(ask([only(root, USERS), only(middle, USERS)], [leaf, middle, root])).toEqual(MISSING);
+    expect(ask([only(root, CAS), only(middle, CAS)], [leaf, middle, root])).toEqual(MISSING);
+    expect(ask([only(root, CAS, [middle.serial]), only(middle, USERS)], [leaf, middle, root])).toEqual(REVOKED);
+    expect(ask([only(root, CAS), only(middle, USERS, [leaf.serial])], [leaf, middle, root])).toEqual(REVOKED);
+    expect(ask([only(root, CAS), only(root, USERS, [client.serial])], [client, root])).toEqual(REVOKED);
+    // As a CA it is none of the users.
+    expect(ask([...lists, only(root, USERS, [middle.serial])], [leaf, middle, root])).toBeNull();
+  });
+
+  test('a certificate without basic constraints is a user', () => {
+    const plain = issueClient(root, { basicConstraints: null });
+    expect(ask([only(root, USERS, [plain.serial])], [plain, root])).toEqual(REVOKED);
+    expect(ask([only(root, CAS)], [plain, root])).toEqual(MISSING);
+  });
+
+  test('what is certain of one CA counts for more than what is unclear of another', () => {
+    const delta = middle.crl({ deltaOf: 1n });
+    expect(ask([delta, root.crl()], [leaf, middle, root])).toEqual(UNCLEAR);
+    expect(ask([delta, root.crl({ revoked: [middle.serial] })], [leaf, middle, root])).toEqual(REVOKED);
+    expect(ask([delta], [leaf, middle, root])).toEqual(MISSING);
+  });
+});
+
+describe('an RSASSA-PSS signature is verified by its parameters', () => {
+  const ca = createAuthority({ subject: CA_SUBJECT, keys: rsa });
+  const leaf = issueClient(ca);
+  const plain = ca.crl({ revoked: [leaf.serial] });
+  const askPss = (list: string): RevocationFinding | null => ask([list], [leaf, ca]);
+
+  test.each([
+    ['none said, SHA-1 and 20 bytes of salt', { hash: 'sha1', salt: 20, parameters: sequence() }],
+    ['SHA-224', { hash: 'sha224', salt: 28 }],
+    ['SHA-256', { hash: 'sha256', salt: 32 }],
+    ['SHA-384', { hash: 'sha384', salt: 48 }],
+    ['SHA-512 and the longest salt', { hash: 'sha512', salt: 190 }],
+    ['no salt', { hash: 'sha256', salt: 0 }],
+  ] as const)('%s', (_label, options) => {
+    expect(askPss(signedPss(plain, ca.key, options))).toEqual(REVOKED);
+  });
+
+  test('a key for such signatures alone', () => {
+    const keys = generateKeyPairSync('rsa-pss', { modulusLength: 2048 });
+    const own = createAuthority({ subject: CA_SUBJECT, keys: { ...rsa, publicKey: keys.publicKey } });
+    expect(ask([signedPss(plain, keys.privateKey, { hash: 'sha256', salt: 32 })], [leaf, own])).toEqual(REVOKED);
+  });
+
+  const sha256 = { hash: 'sha256', salt: 32 } as const;
+  const [hash, mask] = [pssHash('sha256'), pssMask('sha256')];
+  test.each([
+    ['another salt', pssParameters(hash, mask, pssNumber(2, 31n))],
+    ['another hash', pssParameters(pssHash('sha384'), pssMask('sha384'), pssNumber(2, 32n))],
+    ['another trailer', pssParameters(hash, mask, pssNumber(2, 32n), pssNumber(3, 2n))],
+    ['a negative salt', pssParameters(hash, mask, pssNumber(2, -2n))],
+    ['a salt beyond all keys', pssParameters(hash, mask, pssNumber(2, 2n ** 40n))],
+    ['another mask function', pssParameters(hash, pssMask('sha256', '1.2.3.4'), pssNumber(2, 32n))],
+    ['fields out of order', pssParameters(mask, hash, pssNumber(2, 32n))],
+    ['a field that is not known', pssParameters(hash, mask, pssNumber(2, 32n), element(0xa4, integer(1n)))],
+    ['no sequence', integer(1n)],
+    ['none at all', new Uint8Array()],
+  ])('not one by %s', (_label, parameters) => {
+    expect(askPss(signedPss(plain, ca.key, { ...sha256, parameters }))).toEqual(MISSING);
+  });
+
+  test('not one by another key, or under the key of another kind', () => {
+    expect(askPss(signedPss(plain, generateKeys('rsa-2048').privateKey, sha256))).toEqual(MISSING);
+    const list = resigned(root.crl({ revoked: [client.serial] }), root.key, '1.2.840.113549.1.1.11', 'sha256');
+    expect(ask([list], [client, root])).toEqual(MISSING);
+    const ecdsa = { ...sha256, parameters: pssParameters(hash, mask, pssNumber(2, 32n)) };
+    expect(ask([signedPss(root.crl(), root.key, ecdsa)], [client, root])).toEqual(MISSING);
+  });
+
+  test.each([
+    ['a mask by another hash', pssParameters(hash, pssMask('sha384'), pssNumber(2, 32n))],
+    ['a hash that is not known', pssParameters(pssHash('1.2.3.4'), pssMask('1.2.3.4'), pssNumber(2, 32n))],
+  ])('one by %s cannot be evaluated', (_label, parameters) => {
+    expect(askPss(signedPss(plain, ca.key, { ...sha256, parameters }))).toEqual(UNCLEAR);
   });
 });
 

@@ -1,13 +1,8 @@
 import type { X509Certificate } from 'node:crypto';
-import { expectTag, readDer } from '../identify/der.js';
-import { readExtensions } from '../identify/extensions.js';
+import { basicConstraints } from '../identify/basic-constraints.js';
 import { readPeerCertificate } from '../identify/peer-certificate.js';
-import { readTbsFields } from '../identify/tbs-certificate.js';
 
-const SEQUENCE = 0x30;
 const INTEGER = 0x02;
-const EXTENSIONS = 0xa3;
-const BASIC_CONSTRAINTS = '2.5.29.19';
 
 /**
  * What OpenSSL may have found wrong with a chain before it complained about a purpose, which is all that it tells: of
@@ -31,9 +26,6 @@ export function hiddenProblem(leaf: X509Certificate, path: readonly X509Certific
 
 /** How many certificates may stand between this CA and a leaf. */
 function pathLengthOf(issuer: X509Certificate): number {
-  const wrapper = readTbsFields(issuer.raw).find(({ tag }) => tag === EXTENSIONS);
-  const extension = readExtensions(wrapper).find(({ id }) => id === BASIC_CONSTRAINTS);
-  if (extension === undefined) return Infinity;
-  const length = expectTag(readDer(extension.value), SEQUENCE).children.find(({ tag }) => tag === INTEGER);
+  const length = basicConstraints(issuer.raw).find(({ tag }) => tag === INTEGER);
   return length === undefined ? Infinity : parseInt(Buffer.from(length.content).toString('hex'), 16);
 }

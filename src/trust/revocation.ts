@@ -1,16 +1,18 @@
-import { verify as verifySignature, type X509Certificate } from 'node:crypto';
+import type { X509Certificate } from 'node:crypto';
 import { expectTag, type DerElement } from '../identify/der.js';
 import { formatRfc2253, nameOf } from '../identify/distinguished-name.js';
-import type { Extension } from '../identify/extensions.js';
-import { dottedOid } from '../identify/object-identifier.js';
 import { readTbsFields } from '../identify/tbs-certificate.js';
 import type { LoadedCrl } from './credentials.js';
+import { covers, scopeOf, type Scope } from './crl-scope.js';
+import { verifyCrl, type SignatureWord } from './crl-signature.js';
 import { readCrlParts, type CrlParts } from './crl.js';
 
 /** What the CRLs say about a chain. */
 export interface RevocationFinding {
   readonly reason: 'revoked' | 'crl_missing' | 'crl_expired';
   readonly detail: string;
+  /** A CA has lists, but none that can be evaluated here: OpenSSL may know more. Nobody is let in by it. */
+  readonly unclear?: true;
 }
 
 /**
@@ -28,53 +30,96 @@ export type RevocationCheck = (
  *
  * OpenSSL cannot be asked to overlook that a list has expired: of several errors it reports the last, so an expired CRL of
  * an upper CA hides that the leaf is revoked, and forgiving the one would forgive the other. As with OpenSSL's
- * CRL_CHECK_ALL each CA of the chain needs a CRL. One that is signed by somebody else, incremental, or limited in scope
- * does not count.
+ * CRL_CHECK_ALL each CA of the chain needs a CRL. One that is signed by somebody else does not count, nor does one that is
+ * about other certificates.
  * @param expired what lists past their nextUpdate mean, as `clientCert.crlExpired`
  * @throws Error when a list is malformed
  */
 export function createRevocationCheck(crls: readonly LoadedCrl[], expired: 'refuse' | 'warn'): RevocationCheck {
-  const lists = crls.filter(({ isDelta }) => !isDelta).map(listOf);
+  const lists = crls.map(listOf);
   return (leaf, path, now) => {
     const chain = [leaf, ...path];
     // Under `warn` no list is ever too old.
     const at = expired === 'warn' ? -Infinity : now;
+    let doubt: RevocationFinding | null = null;
     for (let index = 0; index < path.length; index += 1) {
       const pair = { certificate: chain[index] as X509Certificate, issuer: path[index] as X509Certificate };
       const finding = lookUp(pair, lists, at);
-      if (finding !== null) return finding;
+      if (finding !== null && finding.unclear !== true) return finding;
+      // What is certain higher up counts for more.
+      doubt ??= finding;
     }
-    return null;
+    return doubt;
   };
+}
+
+/**
+ * Whether a list was signed by somebody else than the CAs of its name.
+ * @param namesakes certificates of these CAs; with none of them nothing can be said
+ */
+export function isForeign(crl: LoadedCrl, namesakes: readonly X509Certificate[]): boolean {
+  const list = listOf(crl);
+  return namesakes.length > 0 && namesakes.every((issuer) => signatureOf(list, issuer) === 'bad');
+}
+
+/** Which certificates a list speaks for, or why that cannot be said. @param namesakes as for `isForeign` */
+export function scopeOfList(crl: LoadedCrl, namesakes: readonly X509Certificate[]): Scope {
+  const list = listOf(crl);
+  const isUnverified = namesakes.length > 0 && namesakes.every((issuer) => signatureOf(list, issuer) !== 'good');
+  return isUnverified ? { of: 'unclear', why: 'is signed in a way that is not understood' } : list.scope;
 }
 
 interface RevocationList {
   readonly parts: CrlParts;
   /** Serial numbers in hex. */
   readonly revoked: ReadonlySet<string>;
-  readonly limited: boolean;
+  readonly scope: Scope;
 }
+
+const MISSING: RevocationFinding = { reason: 'crl_missing', detail: 'unable to get certificate CRL' };
+const UNCLEAR: RevocationFinding = {
+  reason: 'crl_missing',
+  detail: 'no certificate CRL of this CA can be evaluated here',
+  unclear: true,
+};
 
 function lookUp(
   { certificate, issuer }: { readonly certificate: X509Certificate; readonly issuer: X509Certificate },
   lists: readonly RevocationList[],
   now: number,
 ): RevocationFinding | null {
-  // By their bytes, as OpenSSL compares them; Node's texts lose too much.
-  const [serial, , issuerName] = readTbsFields(certificate.raw);
-  const name = formatRfc2253(nameOf(issuerName));
-  const usable = lists.filter((list) => !list.limited && list.parts.issuer === name && isSignedBy(list, issuer));
-  if (usable.length === 0) return { reason: 'crl_missing', detail: 'unable to get certificate CRL' };
-  if (usable.some(({ revoked }) => revoked.has(serialText(serial)))) {
-    return { reason: 'revoked', detail: 'certificate revoked' };
-  }
+  const { serial, issuerName } = identifiersOf(certificate);
+  const own = lists.filter(({ parts }) => parts.issuer === issuerName);
+  const signed = own.filter((list) => signatureOf(list, issuer) !== 'bad');
+  const clear = signed.filter((list) => list.scope.of !== 'unclear' && signatureOf(list, issuer) === 'good');
+  const usable = clear.filter(({ scope }) => covers(scope, certificate.raw));
+  if (usable.length === 0) return clear.length < signed.length ? UNCLEAR : MISSING;
+  if (usable.some(({ revoked }) => revoked.has(serial))) return { reason: 'revoked', detail: 'certificate revoked' };
   const isCovered = usable.some(({ parts: { nextUpdate } }) => nextUpdate === null || nextUpdate >= now);
   return isCovered ? null : { reason: 'crl_expired', detail: 'CRL has expired' };
 }
 
+/** What a certificate is looked up by. */
+interface Identifiers {
+  readonly serial: string;
+  readonly issuerName: string;
+}
+
+/** Paths of known callers are asked for them twice a resumed handshake. */
+const identifiers = new WeakMap<X509Certificate, Identifiers>();
+
+function identifiersOf(certificate: X509Certificate): Identifiers {
+  const known = identifiers.get(certificate);
+  if (known !== undefined) return known;
+  // By their bytes, as OpenSSL compares them; Node's texts lose too much.
+  const [serial, , issuerName] = readTbsFields(certificate.raw);
+  const read = { serial: serialText(serial), issuerName: formatRfc2253(nameOf(issuerName)) };
+  identifiers.set(certificate, read);
+  return read;
+}
+
 const SEQUENCE = 0x30;
 const INTEGER = 0x02;
-const OBJECT_IDENTIFIER = 0x06;
 
 /** Read once: 100,000 entries take about 0.2 s, and a list is read to prove it before it is put to use. */
 const READ = new WeakMap<LoadedCrl, RevocationList>();
@@ -83,7 +128,7 @@ function listOf(crl: LoadedCrl): RevocationList {
   const known = READ.get(crl);
   if (known !== undefined) return known;
   const parts = readCrlParts(crl);
-  const list = { parts, revoked: revokedSerials(parts.revoked), limited: parts.extensions.some(isLimiting) };
+  const list = { parts, revoked: revokedSerials(parts.revoked), scope: scopeOf(parts.extensions) };
   READ.set(crl, list);
   return list;
 }
@@ -103,51 +148,15 @@ function serialText(serial: DerElement | undefined): string {
   return Buffer.from(expectTag(serial, INTEGER).content).toString('hex');
 }
 
-/** Indirect, or about some of the certificates only (RFC 5280 §5.2.5). */
-const ISSUING_DISTRIBUTION_POINT = '2.5.29.28';
-/** CRL number and authority key identifier, which narrow nothing. */
-const HARMLESS: ReadonlySet<string> = new Set(['2.5.29.20', '2.5.29.35']);
-
-/** RFC 5280 §5.2: a list with a critical extension that is not understood must not be used. */
-function isLimiting({ id, critical }: Extension): boolean {
-  return id === ISSUING_DISTRIBUTION_POINT || (critical && !HARMLESS.has(id));
-}
-
-/** Digest by signature algorithm: the RSA and ECDSA ones in use, and the EdDSA ones, which have none. */
-const DIGESTS: ReadonlyMap<string, string | null> = new Map([
-  ['1.2.840.113549.1.1.5', 'sha1'],
-  ['1.2.840.113549.1.1.11', 'sha256'],
-  ['1.2.840.113549.1.1.12', 'sha384'],
-  ['1.2.840.113549.1.1.13', 'sha512'],
-  ['1.2.840.10045.4.1', 'sha1'],
-  ['1.2.840.10045.4.3.2', 'sha256'],
-  ['1.2.840.10045.4.3.3', 'sha384'],
-  ['1.2.840.10045.4.3.4', 'sha512'],
-  ['1.3.101.112', null],
-  ['1.3.101.113', null],
-]);
-
 /** Verified once a CRL and issuer; a handshake must not pay for it again. */
-const VERIFIED = new WeakMap<RevocationList, Map<string, boolean>>();
+const VERIFIED = new WeakMap<RevocationList, Map<string, SignatureWord>>();
 
-function isSignedBy(list: RevocationList, issuer: X509Certificate): boolean {
-  const known = VERIFIED.get(list) ?? new Map<string, boolean>();
+function signatureOf(list: RevocationList, issuer: X509Certificate): SignatureWord {
+  const known = VERIFIED.get(list) ?? new Map<string, SignatureWord>();
   VERIFIED.set(list, known);
   const key = issuer.fingerprint256;
-  const result = known.get(key) ?? verifies(list, issuer);
+  const result = known.get(key) ?? verifyCrl(list.parts, issuer.publicKey);
   // Issuers come from verified chains, so there are few; the bound is for the case that one CA signs thousands.
   if (known.size < 1_000) known.set(key, result);
   return result;
-}
-
-function verifies({ parts }: RevocationList, issuer: X509Certificate): boolean {
-  const [id] = parts.algorithm.children;
-  const digest = DIGESTS.get(dottedOid(expectTag(id, OBJECT_IDENTIFIER).content));
-  if (digest === undefined) return false;
-  try {
-    return verifySignature(digest, parts.signed, issuer.publicKey, parts.signature);
-  } catch {
-    // OpenSSL throws when the key is of another kind than the algorithm: a CA of the same name may have one.
-    return false;
-  }
 }

@@ -178,7 +178,7 @@ describe.each(['TLSv1.2', 'TLSv1.3'] as const)('with %s', (version) => {
       settings: { 'clientCert.crlExpired': 'warn' },
     });
     sidecars.push(sidecar);
-    const again = await expectRefusedAgain(sidecar, presenting(leaf), version);
+    const again = await expectRefusedAgain(sidecar, presenting(leaf), version, false);
     expect(again).toEqual({ status: 400, reasons: ['revoked', 'revoked'] });
   });
 

@@ -30,7 +30,8 @@ export interface Beginning {
  * worker or replica, before a restart, or too long ago.
  *
  * The same holds for whatever else would be refused. A caller that has renewed its certificate and still offers its
- * session would be taken for what it was, and get with the refusal a new ticket, until the lifetime of sessions is over.
+ * session would be taken for what it was, and get with the refusal a new ticket, until the lifetime of sessions is over. And a
+ * full handshake asks OpenSSL about CRLs that our own look cannot evaluate.
  *
  * Who gets in is decided later, by the verdict, whatever is decided here.
  */
@@ -108,13 +109,14 @@ export class Resumption {
     return terms.some(({ verify, allow }) => verify !== 'off' && rulesFor(caller, allow)?.length !== 0);
   }
 
+  /** Whether its path is known, and neither dates nor CRLs say anything against it. */
   private isFollowable(der: Uint8Array): boolean {
-    const { knownCallers, anchors } = this.policy;
+    const { knownCallers, anchors, revocation } = this.policy;
     const now = Date.now();
     const known = knownCallers.recall(der);
     const leaf = known?.leaf ?? new X509Certificate(der);
     const path = known?.path ?? pathToAnchor(leaf, { presented: [], anchors, now });
-    return path !== null && isPathValid([leaf, ...path], now);
+    return path !== null && isPathValid([leaf, ...path], now) && revocation(leaf, path, now) === null;
   }
 
   /** Anybody can make us keep a session before the verdict; only callers whom OpenSSL has verified take up room. */

@@ -2,6 +2,7 @@ import type { X509Certificate } from 'node:crypto';
 import type { VerifyMode } from '../config/config.js';
 import { readPeerCertificate } from '../identify/peer-certificate.js';
 import type { Fault, PeerCertificate, PeerIdentity, Verify } from '../identify/peer-identity.js';
+import type { RevocationCheck } from '../trust/revocation.js';
 import { endOfPath, isOnlyPath, isPathValid, pathToAnchor, type Issuers } from './chain.js';
 import type { KnownCaller, KnownCallers } from './known-callers.js';
 import { hiddenProblem } from './pardon.js';
@@ -21,7 +22,7 @@ export interface Policy {
    * Our own look at the CRLs, for what OpenSSL does not do: lists that may be out of date, resumed sessions, connections
    * already open.
    */
-  readonly revocation: (leaf: X509Certificate, path: readonly X509Certificate[], now: number) => Refusal | null;
+  readonly revocation: RevocationCheck;
   /** Whether OpenSSL was not given the CRLs, so that a handshake needs our look as well. */
   readonly readsCrls: boolean;
   readonly knownCallers: KnownCallers;

@@ -418,6 +418,7 @@ export class Service {
     // Another value, so that handshakes under way are looked at again as well: OpenSSL may have verified them before the end.
     state.trust = { ...state.trust };
     entrance.reconsider();
+    entrance.judgeTunnels();
   }
 
   /** The files as they are now, with these settings; not yet in use. @throws ConfigError */

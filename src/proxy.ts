@@ -79,7 +79,7 @@ export interface Call {
 export interface CallerTenure {
   /** When the first of its certificate and the CAs above it ends. Milliseconds since the epoch. */
   readonly validUntil: number;
-  /** Whether settings have changed that a handshake alone is asked about: nobody knows whether it would end well today. */
+  /** Whether settings or CRLs have changed that a handshake alone is asked about: nobody knows whether it would end well today. */
   readonly isOutdated: boolean;
 }
 
@@ -224,6 +224,6 @@ const UPGRADE_IN_1_0: Problem = { ok: false, code: 'bad_request', detail: 'an Up
 const UPGRADE_UNVERIFIED: Problem = {
   ok: false,
   code: 'misdirected',
-  detail: 'an Upgrade on a connection from before a change of verification settings',
+  detail: 'an Upgrade on a connection from before a change of verification settings or CRLs',
 };
 const UPGRADE_WITH_BODY: Problem = { ok: false, code: 'bad_request', detail: 'an Upgrade with a body' };

@@ -3,6 +3,7 @@ import { explain } from '../src/commands/explain.js';
 import { startApplication, type Application } from './support/application.js';
 import { call, type Identity } from './support/caller.js';
 import { ANCHORS, DEPTH, VECTORS } from './support/chain-vectors.js';
+import { about, signedPss, signedSha224 } from './support/lists.js';
 import {
   chainPem,
   createAuthority,
@@ -49,6 +50,26 @@ const underLists: readonly Case[] = [
   { about: 'an intermediate without a list', leaf: issueClient(middle, { keys }), sent: [middle] },
   { about: 'a list out of date', leaf: issueClient(late, { keys }), sent: [] },
   { about: 'a caller on a list out of date', leaf: revokedLate, sent: [] },
+];
+
+/** CAs with lists of less usual kinds. */
+const pss = createAuthority({ subject: [['CN', 'Pss']], keys: generateKeys('rsa-2048') });
+const split = createAuthority({ subject: [['CN', 'Split']] });
+const beyond = createAuthority({ subject: [['CN', 'Beyond']] });
+const [revokedPss, revokedSplit] = [issueClient(pss, { keys }), issueClient(split, { keys })];
+const lessUsual: readonly Authority[] = [pss, split, beyond];
+const lessUsualLists = [
+  signedPss(pss.crl({ revoked: [revokedPss.serial] }), pss.key, { hash: 'sha256', salt: 32 }),
+  split.crl({ revoked: [revokedSplit.serial], extensions: [about('users')] }),
+  split.crl({ extensions: [about('authorities')] }),
+  signedSha224(beyond.crl(), beyond.key),
+].join('');
+const underLessUsual: readonly Case[] = [
+  { about: 'a list signed with RSASSA-PSS', leaf: issueClient(pss, { keys }), sent: [] },
+  { about: 'a caller on a list signed with RSASSA-PSS', leaf: revokedPss, sent: [] },
+  { about: 'lists about users and about CAs', leaf: issueClient(split, { keys }), sent: [] },
+  { about: 'a caller on a list about users', leaf: revokedSplit, sent: [] },
+  { about: 'a list that only OpenSSL evaluates', leaf: issueClient(beyond, { keys }), sent: [] },
 ];
 
 const called = (...name: readonly string[]): Issued =>
@@ -115,6 +136,16 @@ const SETUPS: Readonly<Record<string, Setup>> = {
     settings: { 'clientCert.crlExpired': 'warn' },
     files: { 'clientCert.ca': chainPem(...lists3), 'clientCert.crl': lists },
     cases: underLists,
+  },
+  'lists of less usual kinds': {
+    settings: {},
+    files: { 'clientCert.ca': chainPem(...lessUsual), 'clientCert.crl': lessUsualLists },
+    cases: underLessUsual,
+  },
+  'such lists that may be out of date': {
+    settings: { 'clientCert.crlExpired': 'warn' },
+    files: { 'clientCert.ca': chainPem(...lessUsual), 'clientCert.crl': lessUsualLists },
+    cases: underLessUsual,
   },
   rules: { settings: { 'clientCert.allow': rules, 'forwarded.rfc7239': 'true' }, files: {}, cases: underRules },
 };

@@ -15,6 +15,8 @@ export interface Change {
 export interface Judgement {
   /** Null when it would still be let in, but for what has ended. */
   readonly change: Change | null;
+  /** Whether a handshake alone can tell, in which OpenSSL is asked about CRLs that cannot be evaluated here. */
+  readonly isUnclear: boolean;
   /** As `PeerIdentity` has it, by the path of today. */
   readonly validUntil: number;
 }
@@ -36,8 +38,10 @@ export class Recheck {
    */
   ask(identity: PeerIdentity): Judgement {
     const { certificate, validUntil } = identity;
-    if (certificate === null || identity.verify !== 'SUCCESS') return { change: this.changeFor(identity), validUntil };
-    if (asksNobody(this.policy.modes)) return { change: null, validUntil };
+    if (certificate === null || identity.verify !== 'SUCCESS') {
+      return { change: this.changeFor(identity), isUnclear: false, validUntil };
+    }
+    if (asksNobody(this.policy.modes)) return { change: null, isUnclear: false, validUntil };
     const key = `${certificate.sha256} ${validUntil}`;
     const known = this.known.get(key);
     if (known !== undefined) return known;
@@ -57,8 +61,8 @@ export class Recheck {
   private judge(identity: PeerIdentity, { der, notAfter }: PeerCertificate): Judgement {
     const leaf = new X509Certificate(der);
     const path = this.pathOf(identity, leaf);
-    if (path === null) return { change: UNTRUSTED, validUntil: identity.validUntil };
-    return { change: this.changeOf(leaf, path), validUntil: Math.min(notAfter, endOfPath(path)) };
+    if (path === null) return { change: UNTRUSTED, isUnclear: false, validUntil: identity.validUntil };
+    return { ...this.findingAbout(leaf, path), validUntil: Math.min(notAfter, endOfPath(path)) };
   }
 
   /** A path that has but ended is one all the same: its caller is told that, and stays where nobody is asked. */
@@ -70,13 +74,16 @@ export class Recheck {
     return pathToAnchor(leaf, { presented, anchors, now: validUntil });
   }
 
-  private changeOf(leaf: X509Certificate, path: readonly X509Certificate[]): Change | null {
-    const { depth, revocation } = this.policy;
-    if (path.length - 1 > depth) return { code: 'chain_too_long', detail: 'certificate chain too long since a reload' };
+  private findingAbout(leaf: X509Certificate, path: readonly X509Certificate[]): Omit<Judgement, 'validUntil'> {
+    const { depth, revocation, readsCrls } = this.policy;
+    if (path.length - 1 > depth) return { change: TOO_LONG, isUnclear: false };
     const finding = revocation(leaf, path, this.now);
-    if (finding === null) return null;
-    if (finding.reason === 'crl_expired') return { code: 'crl_expired', detail: finding.detail };
-    return { code: codeOf(finding.reason), detail: `${finding.detail}, since a reload` };
+    if (finding === null) return { change: null, isUnclear: false };
+    // Where OpenSSL was not given the CRLs, nobody else will be asked.
+    if (finding.unclear === true && !readsCrls) return { change: null, isUnclear: true };
+    const { reason: code, detail } = finding;
+    const change = code === 'crl_expired' ? { code, detail } : { code, detail: `${detail}, since a reload` };
+    return { change, isUnclear: false };
   }
 }
 
@@ -87,11 +94,8 @@ function isForAnybody({ fault }: PeerIdentity, modes: Policy['modes']): boolean 
 }
 
 const NO_CERTIFICATE: Change = { code: 'no_certificate', detail: 'a certificate is required since a reload' };
+const TOO_LONG: Change = { code: 'chain_too_long', detail: 'certificate chain too long since a reload' };
 const UNTRUSTED: Change = {
   code: 'untrusted_issuer',
   detail: 'no CA of the bundle leads to this certificate since a reload',
 };
-
-function codeOf(reason: string): Change['code'] {
-  return reason === 'crl_missing' ? 'crl_missing' : 'revoked';
-}

@@ -22,6 +22,8 @@ export class Tenure implements CallerTenure {
   private change: Change | null = null;
   /** Whether the caller has to be verified anew, so that the connection ends with its next answer. */
   private mustReconnect = false;
+  /** Whether only another handshake can tell that the caller would be let in today. */
+  private isUnclear = false;
   /**
    * When what the caller was verified by ends. Milliseconds since the epoch. Not that of the identity, which others share: since a
    * reload another CA may lead to it.
@@ -52,14 +54,15 @@ export class Tenure implements CallerTenure {
     return this.change ?? (closing ? DRAINING : null);
   }
 
-  reconsider({ change, validUntil }: Judgement): void {
+  reconsider({ change, isUnclear, validUntil }: Judgement): void {
     this.mustReconnect = true;
     this.change = change;
+    this.isUnclear = isUnclear;
     this.validUntil = validUntil;
   }
 
   get isOutdated(): boolean {
-    return this.handshakeTerms !== this.parts.trust().handshakeTerms;
+    return this.isUnclear || this.handshakeTerms !== this.parts.trust().handshakeTerms;
   }
 
   /** Whether the connection has to end with its next answer. */

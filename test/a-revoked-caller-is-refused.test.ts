@@ -5,6 +5,7 @@ import { startApplication, type Application } from './support/application.js';
 import { call, type CallOptions } from './support/caller.js';
 import {
   chainPem,
+  createAuthority,
   generateKeys,
   issueClient,
   makePki,
@@ -33,8 +34,11 @@ const underFallen = leafOf(fallen);
 const rootList = ca.crl({ revoked: [revoked.serial, fallen.serial] });
 const middleList = middle.crl({ revoked: [revokedBelow.serial] });
 const fallenList = fallen.crl();
-/** A list that somebody else put into the file in the name of the CA, with nobody on it. */
-const forgedList = pki.stranger.ca.crl();
+/**
+ * A list that somebody else put into the file in the name of a CA, with nobody on it. Of one that only callers bring: in the name
+ * of a CA of the bundle it is not even loaded.
+ */
+const forgedList = rootList + createAuthority({ subject: [['CN', 'Middle']] }).crl();
 
 const directory = temporaryDirectory();
 const listDirectory = join(directory.path, 'lists');
@@ -159,7 +163,7 @@ describe('where there are lists', () => {
   });
 
   it('one that somebody else signed does not count', async () => {
-    await expectTurnedAway('forged list', ['crl_missing', /CRL/], { leaf: honest });
-    await expectTurnedAway('forged list, warn', MISSING, { leaf: honest });
+    await expectTurnedAway('forged list', ['crl_missing', /CRL/], { leaf: below, via: MIDDLE });
+    await expectTurnedAway('forged list, warn', MISSING, { leaf: below, via: MIDDLE });
   });
 });

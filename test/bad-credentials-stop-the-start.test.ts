@@ -137,6 +137,28 @@ describe('refused, with setting and file:', () => {
     ]);
   });
 
+  it('a revocation list in the name of a CA of the bundle that none of this name has signed', () => {
+    const forged = `clientCert.crl: list.pem has a revocation list (number 2) of CN=TencentQQAuthCA,O=Tencent,C=CN`;
+    const { ca, stranger } = pki;
+    for (const crlExpired of ['refuse', 'warn']) {
+      const flags = { 'clientCert.crl': at('list.pem'), 'clientCert.crlExpired': crlExpired };
+      write('list.pem', ca.crl() + stranger.ca.crl());
+      expect(problems(flags)).toEqual([`${forged} that no CA of this name in clientCert.ca has signed`]);
+      write('list.pem', ca.crl() + stranger.ca.crl({ deltaOf: 1n }));
+      expect(problems(flags)).toHaveLength(1);
+    }
+    // Once one of them has signed it, and where the bundle says nothing of its name.
+    const elsewhere = createAuthority({ subject: [['CN', 'Elsewhere']] });
+    write('list.pem', ca.crl() + stranger.ca.crl() + elsewhere.crl());
+    write('both.pem', ca.certPem + stranger.ca.certPem);
+    expect(load({ 'clientCert.crl': at('list.pem'), 'clientCert.ca': at('both.pem') }).crls).toHaveLength(3);
+    // What is left of a damaged bundle does not say whose a list is.
+    write('both.pem', `${ca.certPem}-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n`);
+    expect(problems({ 'clientCert.crl': at('list.pem'), 'clientCert.ca': at('both.pem') })).toEqual([
+      'clientCert.ca: both.pem has a damaged certificate (number 2)',
+    ]);
+  });
+
   it('a file without what it is named for', () => {
     write('text', 'nothing here\n');
     expect(problems({ 'tls.cert': at('text') })).toEqual(['tls.cert: text has no certificate']);

@@ -26,6 +26,7 @@ const KINDS = [
   ['key', 'server.key', pki.server.keyPem, sameKey, 'rubbish', /^tls\.key: .*server\.key/],
   ['bundle', 'ca.pem', pki.ca.certPem, pki.ca.certPem + pki.stranger.ca.certPem, '', /^clientCert\.ca: .*ca\.pem/],
   ['revocation list', 'list.pem', good, better, good.slice(0, 99), /^clientCert\.crl: .*list\.pem/],
+  ['list of a name', 'list.pem', good, better, pki.stranger.ca.crl(), /^clientCert\.crl: .*list\.pem .*CN=TencentQQ/],
   ['ticket key', 'ticket.key', randomBytes(80), randomBytes(48), 'short', /^tls\.sessions\.ticketKeys: .*ticket\.key/],
   [
     'allow list',

@@ -10,7 +10,7 @@ import { DISK } from './files.js';
 import type { FileReader } from './files.js';
 import { isPrivateKey } from './pem.js';
 import type { PemBlock } from './pem.js';
-import { createRevocationCheck } from './revocation.js';
+import { createRevocationCheck, isForeign } from './revocation.js';
 import { cipherString, createServerContexts } from './secure-context.js';
 import { pairSources, readPair } from './server-pair.js';
 import type { PairReading, ServerPair } from './server-pair.js';
@@ -101,6 +101,8 @@ export function inspectCredentials(config: Config, reader: FileReader = DISK): I
 class Loading {
   private readonly desk: FileDesk;
   private readonly copies: LoadedCa[] = [];
+  /** Null while the bundle is not known whole. */
+  private bundle: readonly LoadedCa[] | null = null;
 
   constructor(
     private readonly config: Config,
@@ -112,7 +114,7 @@ class Loading {
   run(): Inspection {
     const { clientCert, tls } = this.config;
     const readings = pairSources(this.config).map((source) => readPair(source, this.desk));
-    const cas = this.authorities();
+    const cas = this.wholeBundle();
     const crls = clientCert.crl.flatMap((path) => this.revocationLists(path));
     const ticketKeys = tls.sessions.ticketKeys.flatMap((path) => this.ticketKey(path) ?? []);
     const credentials = this.fitTogether(readings, { cas, crls, ticketKeys });
@@ -136,6 +138,15 @@ class Loading {
     const credentials: Credentials = { servers: [first, ...more], ...others };
     this.prove(credentials);
     return Object.freeze(credentials);
+  }
+
+  /** What is left of a damaged one does not say whose a revocation list is. */
+  private wholeBundle(): LoadedCa[] {
+    const { problems } = this.desk;
+    const before = problems.length;
+    const cas = this.authorities();
+    if (problems.length === before) this.bundle = cas;
+    return cas;
   }
 
   private authorities(): LoadedCa[] {
@@ -201,10 +212,19 @@ class Loading {
       const crl = readCrl(file, block);
       // Reads the entries too. Whoever judges by this list later must find it whole, and OpenSSL is not always shown it.
       createRevocationCheck([crl], 'refuse');
-      return crl;
+      return this.isForged(crl) ? this.desk.complain('clientCert.crl', file, forgedList(crl, index)) : crl;
     } catch {
       return this.desk.complain('clientCert.crl', file, `has a damaged revocation list (number ${index + 1})`);
     }
+  }
+
+  /** One that goes by the name of a CA of the bundle would keep everybody out who is under it. */
+  private isForged(crl: LoadedCrl): boolean {
+    const namesakes = this.bundle?.filter(({ subject }) => subject === crl.issuer) ?? [];
+    return isForeign(
+      crl,
+      namesakes.map(({ certificate }) => certificate),
+    );
   }
 
   /** The bytes as they are: whoever generates keys for nginx has them in this form. */
@@ -227,6 +247,10 @@ class Loading {
       this.desk.problems.push(...(unknown.length > 0 ? unknown : [whole]));
     }
   }
+}
+
+function forgedList({ issuer }: LoadedCrl, index: number): string {
+  return `has a revocation list (number ${index + 1}) of ${issuer} that no CA of this name in clientCert.ca has signed`;
 }
 
 /** Asks OpenSSL about each list alone, for its words about the whole do not say which setting it means. */

@@ -19,6 +19,7 @@ import {
   writePki,
   type RawExtension,
 } from './support/pki.js';
+import { about, signedPss, signedSha224 } from './support/lists.js';
 import { configured } from './support/settings.js';
 
 const pki = makePki();
@@ -224,4 +225,93 @@ describe('as JSON', () => {
     expect(text).toMatch(/^[\n\u0020-\u007e…]*$/);
     expect(() => parse(text)).not.toThrow();
   });
+});
+
+describe('a revocation list', () => {
+  const HOUR = 3_600_000;
+  const NAME = 'CN=TencentQQAuthCA,O=Tencent,C=CN';
+  const { ca } = pki;
+  const of = (pem: string): Record<string, string> => ({ 'clientCert.crl': writePem(dir, 'list.crl', pem) });
+  const aboutLists = ({ text }: { readonly text: string }): string[] =>
+    text.split('\n').filter((line) => /^(?:warning|error) .*clientCert\.crl/.test(line));
+
+  it('of which less than a quarter is left is warned about', async () => {
+    const since = (elapsed: number, left: number) => ({
+      thisUpdate: Date.now() - elapsed * HOUR,
+      nextUpdate: Date.now() + left * HOUR,
+    });
+    const month = await run(of(ca.crl(since(719, 1.1))));
+    expect(month.code).toBe(0);
+    expect(aboutLists(month)).toEqual([expect.stringMatching(`${NAME}, from .* until .*: only 6[56] minutes left`)]);
+    expect(aboutLists(await run(of(ca.crl(since(76, 24)))))).toEqual([expect.stringMatching('only 2[34] hours left')]);
+    expect(aboutLists(await run(of(ca.crl(since(74, 26)))))).toEqual([]);
+    expect(aboutLists(await run(of(ca.crl({ nextUpdate: null }))))).toEqual([]);
+  });
+
+  it('in the name of a CA that has not signed it is an error', async () => {
+    for (const crlExpired of ['refuse', 'warn']) {
+      const { code, text } = await run({ ...of(pki.stranger.ca.crl()), 'clientCert.crlExpired': crlExpired });
+      expect(code).toBe(78);
+      expect(text).toMatch(
+        /^error +clientCert\.crl .*list\.crl has a revocation list .* of CN=TencentQQAuthCA.* signed/m,
+      );
+    }
+  });
+
+  it('of a less usual kind is as good as any', async () => {
+    const rsa = createAuthority({ subject: [['CN', 'Rsa']], keys: generateKeys('rsa-2048') });
+    writePem(dir, 'ca.pem', chainPem(ca, rsa));
+    const split = ca.crl({ extensions: [about('users')] }) + ca.crl({ extensions: [about('authorities')] });
+    const lists = of(split + signedPss(rsa.crl(), rsa.key, { hash: 'sha256', salt: 32 }));
+    for (const crlExpired of ['refuse', 'warn']) {
+      expect(aboutLists(await run({ ...lists, 'clientCert.crlExpired': crlExpired }))).toEqual([]);
+    }
+  });
+
+  it.each([
+    ['signed in an unknown way', () => signedSha224(ca.crl(), ca.key), /is signed in a way that is not understood/],
+    ['about other issuers too', () => ca.crl({ extensions: [about('indirect')] }), /is about some .* issuers only/],
+    [
+      'with a critical extension',
+      () => ca.crl({ extensions: [{ oid: '1.2.3.4', critical: true, value: element(5) }] }),
+      /1\.2\.3\.4/,
+    ],
+  ])('that only OpenSSL may evaluate is warned about: %s', async (_kind, list, why) => {
+    const alone = await run(of(list()));
+    expect(alone.code).toBe(0);
+    expect(aboutLists(alone)).toEqual([expect.stringMatching(why)]);
+    expect(alone.text).toMatch(/^warning .*OpenSSL alone judges by it, so that no session under this CA is resumed$/m);
+    const warn = { 'clientCert.crlExpired': 'warn' };
+    const refusing = await run({ ...of(list()), ...warn });
+    expect(refusing.code).toBe(78);
+    expect(aboutLists(refusing)).toEqual([expect.stringMatching(/^error .*every caller .*refused \(crl_missing\)$/)]);
+    const beside = await run({ ...of(list() + ca.crl()), ...warn });
+    expect(beside.code).toBe(0);
+    expect(aboutLists(beside)).toEqual([expect.stringMatching(why)]);
+  });
+
+  it('that leaves certificates out is warned about, by those whom it keeps out', async () => {
+    const [users, authorities] = [about('users'), about('authorities')].map((one) => ca.crl({ extensions: [one] }));
+    expect(aboutLists(await run(of(users ?? '')))).toEqual([
+      expect.stringMatching(`no list of ${NAME} is about certificates of CAs, .*: every caller under it is refused`),
+    ]);
+    expect(aboutLists(await run({ ...of(users ?? ''), 'clientCert.crlExpired': 'warn' }))).toEqual([]);
+    const direct = await run(of(authorities ?? ''));
+    expect(aboutLists(direct)).toEqual([
+      expect.stringMatching(`no list of ${NAME} is about certificates of users: callers whom it certifies itself`),
+    ]);
+    // With an intermediate in the bundle there may be no such callers.
+    writePem(dir, 'ca.pem', chainPem(ca, ca.subordinate({ subject: [['CN', 'Middle']] })));
+    expect((await run(of(authorities ?? ''))).text).toMatch(/^note +clientCert\.crl .*about certificates of users/m);
+  });
+});
+
+it('a CA whose certificate has ended is named in the line that says so', async () => {
+  const since = { notBefore: Date.now() - 9 * 86_400_000, notAfter: Date.now() - 3 * 86_400_000 };
+  writePem(dir, 'ca.pem', chainPem(pki.ca, createAuthority({ subject: [['CN', 'Old']], ...since }), other));
+  expect((await run()).text).toMatch(/EXPIRED 3 days ago, on .* UTC: CN=Old: every caller under it is refused/);
+  const { findings } = JSON.parse((await run({}, '--json')).text) as { findings: { text: string }[] };
+  expect(findings.filter(({ text }) => /EXPIRED 3 days/.test(text))).toMatchObject([
+    { grade: 'warning', about: 'clientCert.ca', text: expect.stringContaining('CN=Old') as string },
+  ]);
 });

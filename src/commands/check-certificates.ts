@@ -5,8 +5,10 @@ import { formatRfc2253, nameOf } from '../identify/distinguished-name.js';
 import { readTbsFields } from '../identify/tbs-certificate.js';
 import { altNamesOf, subjectOf } from '../trust/credentials.js';
 import type { Inspection, LoadedCa, LoadedCrl } from '../trust/credentials.js';
+import type { Scope } from '../trust/crl-scope.js';
+import { scopeOfList } from '../trust/revocation.js';
 import { admittingLevel, keyType, weaknesses } from '../trust/strength.js';
-import { date, note, ok, span, warning } from './findings.js';
+import { date, note, ok, problem, span, warning } from './findings.js';
 import type { Finding } from './findings.js';
 
 const SOON = 30 * 24 * 3_600_000;
@@ -50,7 +52,11 @@ function checkServerChain(
     ...completeness(about, chain, inspection),
     ...chain.flatMap((one) => weak(about, one, { config, effect: 'callers may refuse it' })),
     ...issuers.map((issuer, index) =>
-      validity(`${about} chain ${index + 1}`, issuer, { now, expired: `${subjectOf(issuer)}: callers will refuse` }),
+      validity(`${about} chain ${index + 1}`, issuer, {
+        now,
+        expired: 'callers will refuse',
+        name: subjectOf(issuer),
+      }),
     ),
   ];
 }
@@ -65,31 +71,42 @@ export function checkAuthorities({ cas, copies }: Inspection, { config, now }: C
       'clientCert.ca',
       `${ca.subject}, ${keyType(ca.certificate)}, ${isSelfSigned(ca) ? 'self-signed' : 'intermediate'}`,
     ),
-    validity('clientCert.ca', ca.certificate, { now, expired: 'every caller under it is refused (expired)' }),
+    validity('clientCert.ca', ca.certificate, {
+      now,
+      expired: 'every caller under it is refused (expired)',
+      name: ca.subject,
+    }),
     ...authorityWarnings(ca, cas, config),
   ]);
   return [...each, ...repeated];
 }
 
-/** Findings about each revocation list, and about each CA that has none. */
+/** Findings about each revocation list, and about each CA whose lists leave somebody out. */
 export function checkRevocation({ cas, crls }: Inspection, { config, now }: Circumstances): Finding[] {
   if (crls.length === 0) return [];
-  const covered = new Set(crls.filter(({ isDelta }) => !isDelta).map(({ issuer }) => issuer));
-  const bare = cas.filter(({ subject }) => !covered.has(subject));
+  const lists = crls.map((crl) => ({ crl, scope: scopeOfList(crl, certificatesOf(crl, cas)) }));
   return [
-    ...crls.flatMap((crl) => revocationList(crl, cas, { config, now })),
-    ...bare.map(({ subject }) =>
-      warning('clientCert.crl', `no list of ${subject}: every caller under it is refused (crl_missing)`),
-    ),
+    ...lists.flatMap((list) => [
+      ...revocationList(list.crl, cas, { config, now }),
+      ...unclearList(list, lists, config.clientCert),
+    ]),
+    ...cas.flatMap((ca) => gap(ca, { cas, lists, config })),
   ];
+}
+
+/** A list, and which certificates it speaks for. */
+interface ScopedList {
+  readonly crl: LoadedCrl;
+  readonly scope: Scope;
+}
+
+function certificatesOf({ issuer }: LoadedCrl, cas: readonly LoadedCa[]): X509Certificate[] {
+  return cas.filter(({ subject }) => subject === issuer).map(({ certificate }) => certificate);
 }
 
 function revocationList(crl: LoadedCrl, cas: readonly LoadedCa[], { config, now }: Circumstances): Finding[] {
   const about = 'clientCert.crl';
-  const until = crl.nextUpdate === null ? 'without an end' : `until ${date(crl.nextUpdate)}`;
-  const findings = [ok(about, `${crl.issuer}, from ${date(crl.thisUpdate)} ${until}`)];
-  if (crl.isDelta)
-    findings.push(warning(about, `${crl.issuer}: is a delta list, which is not understood; give the whole list`));
+  const findings = [period(crl, now)];
   if (!cas.some(({ subject }) => subject === crl.issuer)) {
     findings.push(
       note(about, `${crl.issuer}: no CA of the bundle has this name; it serves only intermediates callers bring`),
@@ -98,6 +115,64 @@ function revocationList(crl: LoadedCrl, cas: readonly LoadedCa[], { config, now 
   if (crl.thisUpdate > now) findings.push(warning(about, `${crl.issuer}: is not yet valid`));
   if (crl.nextUpdate !== null && crl.nextUpdate < now) findings.push(expiredList(crl, crl.nextUpdate, { config, now }));
   return findings;
+}
+
+/** Whoever makes a list anew in time seldom lets it get this old. */
+const LATE = 1 / 4;
+
+function period({ issuer, thisUpdate, nextUpdate }: LoadedCrl, now: number): Finding {
+  const about = 'clientCert.crl';
+  const from = `${issuer}, from ${date(thisUpdate)}`;
+  if (nextUpdate === null) return ok(about, `${from} without an end`);
+  const text = `${from} until ${date(nextUpdate)}`;
+  const left = nextUpdate - now;
+  const isLate = left >= 0 && left < (nextUpdate - thisUpdate) * LATE;
+  return isLate ? warning(about, `${text}: only ${span(left)} left, less than a quarter of its time`) : ok(about, text);
+}
+
+/** What a list means that only OpenSSL may understand, which sees nothing but full handshakes. */
+function unclearList(
+  { crl, scope }: ScopedList,
+  lists: readonly ScopedList[],
+  { crlExpired }: Config['clientCert'],
+): Finding[] {
+  if (scope.of !== 'unclear') return [];
+  const about = 'clientCert.crl';
+  const fault = `${crl.issuer}: ${scope.why}${crl.isDelta ? ', which is not understood; give the whole list' : ''}`;
+  if (lists.some((other) => other.crl.issuer === crl.issuer && other.scope.of !== 'unclear')) {
+    return [warning(about, `${fault}: beside other lists of this CA it is not used by ours`)];
+  }
+  if (crlExpired === 'warn') {
+    const effect = 'under clientCert.crlExpired: warn every caller under this CA is refused (crl_missing)';
+    return [problem(about, `${fault}: ${effect}`)];
+  }
+  return [warning(about, `${fault}: OpenSSL alone judges by it, so that no session under this CA is resumed`)];
+}
+
+interface Lists {
+  readonly cas: readonly LoadedCa[];
+  readonly lists: readonly ScopedList[];
+  readonly config: Config;
+}
+
+/** Whom the lists of a CA leave out. What is unclear has been said of the list. */
+function gap(ca: LoadedCa, { cas, lists, config }: Lists): Finding[] {
+  const about = 'clientCert.crl';
+  const own = lists.filter(({ crl }) => crl.issuer === ca.subject && !crl.isDelta);
+  const has = new Set(own.map(({ scope }) => scope.of));
+  if (has.has('all') || has.has('unclear') || (has.has('users') && has.has('authorities'))) return [];
+  if (has.has('authorities')) {
+    const isAbove = cas.some((other) => other !== ca && other.certificate.checkIssued(ca.certificate));
+    const text = `no list of ${ca.subject} is about certificates of users: callers whom it certifies itself are refused`;
+    return [(isAbove ? note : warning)(about, `${text} (crl_missing)`)];
+  }
+  if (!has.has('users')) {
+    return [warning(about, `no list of ${ca.subject}: every caller under it is refused (crl_missing)`)];
+  }
+  // Ours asks for no list about an anchor.
+  if (!isSelfSigned(ca) || config.clientCert.crlExpired === 'warn') return [];
+  const text = `no list of ${ca.subject} is about certificates of CAs, and OpenSSL asks for one about itself`;
+  return [warning(about, `${text}: every caller under it is refused (crl_missing)`)];
 }
 
 function expiredList({ issuer }: LoadedCrl, nextUpdate: number, { config, now }: Circumstances): Finding {
@@ -148,13 +223,15 @@ function isSelfSigned({ certificate }: LoadedCa): boolean {
 function validity(
   about: string,
   certificate: X509Certificate,
-  { now, expired }: { now: number; expired: string },
+  // Among several certificates a line has to say whose it is, wherever it is read.
+  { now, expired, name }: { readonly now: number; readonly expired: string; readonly name?: string },
 ): Finding {
+  const whose = name === undefined ? '' : `${name}: `;
   const from = Date.parse(certificate.validFrom);
   const to = Date.parse(certificate.validTo);
-  if (to < now) return warning(about, `EXPIRED ${span(now - to)} ago, on ${date(to)}: ${expired}`);
-  if (from > now) return warning(about, `is NOT YET VALID, only from ${date(from)}`);
-  const text = `valid from ${date(from)} to ${date(to)}, ${span(to - now)} left`;
+  if (to < now) return warning(about, `EXPIRED ${span(now - to)} ago, on ${date(to)}: ${whose}${expired}`);
+  if (from > now) return warning(about, `${whose}is NOT YET VALID, only from ${date(from)}`);
+  const text = `${whose}valid from ${date(from)} to ${date(to)}, ${span(to - now)} left`;
   return to - now < SOON ? warning(about, text) : ok(about, text);
 }
 

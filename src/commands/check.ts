@@ -20,7 +20,7 @@ import { printable, printableJson } from './printable.js';
 
 /**
  * Says what is right and wrong with every setting and file, like `nginx -t`. Opens no port.
- * @returns 0, or 78 when `run` would refuse to start
+ * @returns 0, or 78 when `run` would refuse to start, or to let anybody in under a CA for a list that it cannot evaluate
  * @throws UsageError, ConfigError when an nginx configuration cannot be read
  */
 export async function check({ argv, terminal, env }: Invocation): Promise<number> {

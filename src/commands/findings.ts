@@ -19,9 +19,11 @@ export function date(milliseconds: number): string {
   return `${new Date(milliseconds).toISOString().slice(0, 19).replace('T', ' ')} UTC`;
 }
 
-/** `12 days`, rounded down; hours below two days. */
+/** `12 days`, rounded down; hours below two days, minutes below two hours. */
 export function span(milliseconds: number): string {
-  const hours = Math.floor(Math.abs(milliseconds) / 3_600_000);
-  const [amount, unit] = hours < 48 ? [hours, 'hour'] : [Math.floor(hours / 24), 'day'];
+  const minutes = Math.floor(Math.abs(milliseconds) / 60_000);
+  const hours = Math.floor(minutes / 60);
+  const [amount, unit] =
+    hours < 2 ? [minutes, 'minute'] : hours < 48 ? [hours, 'hour'] : [Math.floor(hours / 24), 'day'];
   return `${amount} ${unit}${amount === 1 ? '' : 's'}`;
 }

@@ -152,7 +152,7 @@ describe('seconds to expiry', () => {
     label: '',
     notAfter: NOW - DAY * 1000,
   };
-  const crl = { file: '/crl.pem', pem: '', issuer: 'CN=IM', thisUpdate: 0, isDelta: false };
+  const crl = { file: '/crl.pem', pem: '', issuer: 'CN=IM', thisUpdate: 0 };
   const credentials: Credentials = {
     servers: [
       {

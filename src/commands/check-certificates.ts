@@ -138,7 +138,7 @@ function unclearList(
 ): Finding[] {
   if (scope.of !== 'unclear') return [];
   const about = 'clientCert.crl';
-  const fault = `${crl.issuer}: ${scope.why}${crl.isDelta ? ', which is not understood; give the whole list' : ''}`;
+  const fault = `${crl.issuer}: ${scope.why}`;
   if (lists.some((other) => other.crl.issuer === crl.issuer && other.scope.of !== 'unclear')) {
     return [warning(about, `${fault}: beside other lists of this CA it is not used by ours`)];
   }
@@ -158,7 +158,7 @@ interface Lists {
 /** Whom the lists of a CA leave out. What is unclear has been said of the list. */
 function gap(ca: LoadedCa, { cas, lists, config }: Lists): Finding[] {
   const about = 'clientCert.crl';
-  const own = lists.filter(({ crl }) => crl.issuer === ca.subject && !crl.isDelta);
+  const own = lists.filter(({ crl }) => crl.issuer === ca.subject);
   const has = new Set(own.map(({ scope }) => scope.of));
   if (has.has('all') || has.has('unclear') || (has.has('users') && has.has('authorities'))) return [];
   if (has.has('authorities')) {

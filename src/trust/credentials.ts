@@ -27,7 +27,6 @@ export interface LoadedCrl {
   /** Milliseconds since the epoch; null when the CRL has no nextUpdate. */
   readonly thisUpdate: number;
   readonly nextUpdate: number | null;
-  readonly isDelta: boolean;
 }
 
 /** One CA certificate of the trust bundle. */
@@ -209,7 +208,8 @@ class Loading {
 
   private revocationList({ file, block }: Located, index: number): LoadedCrl | null {
     try {
-      const crl = readCrl(file, block);
+      const { isDelta, ...crl } = readCrl(file, block);
+      if (isDelta) return this.desk.complain('clientCert.crl', file, deltaList(crl, index));
       // Reads the entries too. Whoever judges by this list later must find it whole, and OpenSSL is not always shown it.
       createRevocationCheck([crl], 'refuse');
       return this.isForged(crl) ? this.desk.complain('clientCert.crl', file, forgedList(crl, index)) : crl;
@@ -247,6 +247,11 @@ class Loading {
       this.desk.problems.push(...(unknown.length > 0 ? unknown : [whole]));
     }
   }
+}
+
+/** OpenSSL 3.0 takes it for a whole list, and as the newest of its CA for the one that counts: what its base revokes gets in. */
+function deltaList({ issuer }: LoadedCrl, index: number): string {
+  return `has a delta revocation list (number ${index + 1}) of ${issuer}; give the whole list`;
 }
 
 function forgedList({ issuer }: LoadedCrl, index: number): string {

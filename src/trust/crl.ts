@@ -27,10 +27,10 @@ export interface CrlParts {
 }
 
 /**
- * Reads the facts about one CRL.
+ * Reads the facts about one CRL, and whether it only says what has changed since another (RFC 5280 §5.2.4).
  * @throws Error when it is malformed
  */
-export function readCrl(file: string, block: PemBlock): LoadedCrl {
+export function readCrl(file: string, block: PemBlock): LoadedCrl & { readonly isDelta: boolean } {
   const { issuer, thisUpdate, nextUpdate, extensions } = readCrlParts(block);
   const isDelta = extensions.some(({ id }) => id === DELTA_CRL_INDICATOR);
   return { file, pem: block.pem, issuer, thisUpdate, nextUpdate, isDelta };

@@ -44,14 +44,15 @@ export class Http2Exchange implements Exchange {
     }
   }
 
-  private send({ session }: Http2Connection): void {
+  private send(connection: Http2Connection): void {
     const { body } = this.request;
     // With trailers to wait for, Node does not end a request that it resets.
-    const stream = session.request(headersOf(this.request), {
+    const stream = connection.session.request(headersOf(this.request), {
       endStream: body === null,
       waitForTrailers: body !== null,
     });
     this.stream = stream;
+    connection.carry(stream);
     this.listen(stream);
     if (!(body instanceof Readable) || this.request.expectsContinue) this.awaitHead();
     if (body instanceof Readable) this.sendBody(stream, body);
@@ -70,6 +71,8 @@ export class Http2Exchange implements Exchange {
     stream.on('end', () => {
       if (seen.end && !stream.destroyed) this.end();
     });
+    // Ahead of its `close`, so that a request which is sent again goes elsewhere.
+    stream.on('frameError', () => this.connection?.suspect());
     stream.on('error', (error: Error) => (this.error = error));
     stream.once('close', () => this.onClose(stream));
   }

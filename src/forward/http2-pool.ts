@@ -52,7 +52,10 @@ export class Http2Pool implements Http2ConnectionOwner {
 
   private mayOpen(): boolean {
     if (this.connections.size < this.settings.maxConnections) return true;
-    return ![...this.connections].some(({ isUsable }) => isUsable);
+    const all = [...this.connections];
+    if (all.some(({ isUsable }) => isUsable)) return false;
+    // For what breaks it gives way once: the next may break as well.
+    return all.filter(({ isDoubtful }) => isDoubtful).length <= this.settings.maxConnections;
   }
 
   opened(): void {

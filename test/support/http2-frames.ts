@@ -107,7 +107,8 @@ export function framesOver(socket: TLSSocket): FrameCaller {
   };
 }
 
-function framesOf(bytes: Buffer): { type: number; stream: number; payload: Buffer }[] {
+/** The whole frames of what a peer has sent, without the preface. */
+export function framesOf(bytes: Buffer): { type: number; stream: number; payload: Buffer }[] {
   const found = [];
   for (let at = 0; at + 9 <= bytes.length;) {
     const size = bytes.readUIntBE(at, 3);

@@ -1,6 +1,7 @@
 import type { AddressInfo } from 'node:net';
 import { createAdminServer, type AdminServer } from './admin/admin-server.js';
 import type { Config, Route } from './config/config.js';
+import { http2Caution } from './config/http2-caution.js';
 import { ConfigError } from './errors.js';
 import type { Log } from './observe/log.js';
 import { ExpiryWatch, type Expiring } from './trust/expiry.js';
@@ -253,6 +254,8 @@ export class Management {
     if (tls.legacy) {
       this.log.warn('tls.legacy is on: TLS 1.0, SHA-1 and short keys are accepted, which attackers can break');
     }
+    const caution = http2Caution(this.parts.config);
+    if (caution !== null) this.log.warn(`${caution.setting} is on: ${caution.text}`);
   }
 
   private createAdmin(host: string, port: number): AdminServer {

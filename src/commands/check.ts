@@ -1,5 +1,6 @@
 import { parseArguments } from '../config/arguments.js';
 import type { Config, Route } from '../config/config.js';
+import { http2Caution } from '../config/http2-caution.js';
 import { loadConfigWithSources } from '../config/load.js';
 import { importNginx } from '../config/nginx-conf.js';
 import type { LoadedConfig } from '../config/load.js';
@@ -52,7 +53,7 @@ async function examine(input: Parameters<typeof loadConfigWithSources>[0]): Prom
 
 function checkSettings({ config, sources }: LoadedConfig): Finding[] {
   const given = [...sources].map(([name, source]) => ok(name, `${shown(config, name)} (${source})`));
-  return [ok('settings', config.file ?? 'no file'), ...given, ...risks(config)];
+  return [ok('settings', config.file ?? 'no file'), ...given, ...risks(config), ...http2Risk(config)];
 }
 
 /** The value in effect, short. Secrets are in the files that settings name; one is put into the setting all too easily. */
@@ -103,6 +104,11 @@ function risks({ tls, clientCert, upstream, admin }: Config): Finding[] {
     [admin.port !== null && !isLoopback(admin.host), note('admin.host', 'others can reach the admin listener')],
   ];
   return all.filter(([applies]) => applies).map(([, finding]) => finding);
+}
+
+function http2Risk(config: Config): Finding[] {
+  const caution = http2Caution(config);
+  return caution === null ? [] : [warning(caution.setting, caution.text)];
 }
 
 /** What of a route is worth a second look, unless the settings have it, too. */

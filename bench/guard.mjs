@@ -1,7 +1,7 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
-/** How much worse a ratio may be before it is a finding. Two runs on a quiet machine differ by less than half of it. */
+/** How much worse a ratio may be before it is a finding. Where other work goes on, single rounds scatter by more: run it again before you believe it. */
 const TOLERANCE = 1.15;
 const BASES = ['nginx', 'http-proxy'];
 

@@ -209,6 +209,12 @@ describe('signatures of every kind in use are verified', () => {
     expect(ask([list], [client, root])).toEqual(UNCLEAR);
     expect(ask([list, root.crl()], [client, root])).toBeNull();
   });
+
+  test('but OpenSSL may go by it, where it is asked', () => {
+    const list = resigned(root.crl({ revoked: [client.serial] }), root.key, '1.2.3.4', 'sha256');
+    expect(ask([list, root.crl()], [client, root], 'refuse')).toEqual(UNCLEAR);
+    expect(ask([list, root.crl({ revoked: [client.serial] })], [client, root], 'refuse')).toEqual(REVOKED);
+  });
 });
 
 describe('a list that does not speak for all certificates of its issuer does not count', () => {

@@ -139,10 +139,11 @@ function unclearList(
   if (scope.of !== 'unclear') return [];
   const about = 'clientCert.crl';
   const fault = `${crl.issuer}: ${scope.why}`;
-  if (lists.some((other) => other.crl.issuer === crl.issuer && other.scope.of !== 'unclear')) {
-    return [warning(about, `${fault}: beside other lists of this CA it is not used by ours`)];
-  }
   if (crlExpired === 'warn') {
+    const others = new Set(lists.filter((other) => other.crl.issuer === crl.issuer).map((other) => other.scope.of));
+    if (others.has('all') || (others.has('users') && others.has('authorities'))) {
+      return [warning(about, `${fault}: beside other lists of this CA it is not used`)];
+    }
     const effect = 'under clientCert.crlExpired: warn every caller under this CA is refused (crl_missing)';
     return [problem(about, `${fault}: ${effect}`)];
   }

@@ -11,7 +11,8 @@ export interface Http2PoolUser {
 
 /**
  * The HTTP/2 connections to the application: as few as have room for what is under way, and at most `upstream.maxConnections`. When all of
- * these are about to end (GOAWAY, no answer to a PING) there is one more, or a stream that lasts would keep every request out.
+ * these are about to end (GOAWAY, no answer to a PING) there is one more, or a stream that lasts would keep every request out; of those that end in good
+ * order as many as have requests under way, which `limits` bound.
  */
 export class Http2Pool implements Http2ConnectionOwner {
   private readonly connections = new Set<Http2Connection>();

@@ -346,6 +346,7 @@ function chunks(): Transform {
 
 /** Ends a connection when all is written, and reads on for a while: unread bytes would make the kernel send a reset. */
 function endGently(socket: Socket): void {
+  if (socket.destroyed) return;
   const linger = (): void => {
     // A timeout of the socket would begin anew with each byte.
     const timer = setTimeout(() => socket.destroy(), LINGER_MS);

@@ -45,7 +45,7 @@ export class Recheck {
     const key = `${certificate.sha256} ${validUntil}`;
     const known = this.known.get(key);
     if (known !== undefined) return known;
-    const judgement = this.judge(identity, certificate);
+    const judgement = this.judgeOrDistrust(identity, certificate);
     this.known.set(key, judgement);
     return judgement;
   }
@@ -56,6 +56,19 @@ export class Recheck {
     if (asksNobody(modes)) return null;
     if (identity.certificate === null) return isForAnybody(identity, modes) ? null : NO_CERTIFICATE;
     return modes.has('optional-no-ca') ? null : UNTRUSTED;
+  }
+
+  /**
+   * OpenSSL forgives encodings that our readers do not, so a certificate that it let in may be unreadable to them. Everybody behind this
+   * caller has to be asked all the same.
+   */
+  private judgeOrDistrust(identity: PeerIdentity, certificate: PeerCertificate): Judgement {
+    try {
+      return this.judge(identity, certificate);
+    } catch (error) {
+      const detail = `cannot be judged since a reload: ${(error as Error).message}`;
+      return { change: { code: 'invalid', detail }, isUnclear: false, validUntil: identity.validUntil };
+    }
   }
 
   private judge(identity: PeerIdentity, { der, notAfter }: PeerCertificate): Judgement {

@@ -114,7 +114,15 @@ export class Reloader {
 
   private schedule(delay: number): void {
     if (this.stopped) return;
-    const look = (): Promise<void> => this.glance().then((next) => this.schedule(next));
+    // Whatever becomes of a look, there is a next one.
+    const look = async (): Promise<void> => {
+      let next = this.parts.interval;
+      try {
+        next = await this.glance();
+      } finally {
+        this.schedule(next);
+      }
+    };
     this.timer = setTimeout(() => void this.inTurn(look), delay);
     this.timer.unref();
   }

@@ -39,12 +39,13 @@ export function createRevocationCheck(crls: readonly LoadedCrl[], expired: 'refu
   const lists = crls.map(listOf);
   return (leaf, path, now) => {
     const chain = [leaf, ...path];
-    // Under `warn` no list is ever too old.
-    const at = expired === 'warn' ? -Infinity : now;
+    // Under `warn` no list is ever too old, and OpenSSL is given none.
+    const isAlone = expired === 'warn';
+    const at = isAlone ? -Infinity : now;
     let doubt: RevocationFinding | null = null;
     for (let index = 0; index < path.length; index += 1) {
-      const pair = { certificate: chain[index] as X509Certificate, issuer: path[index] as X509Certificate };
-      const finding = lookUp(pair, lists, at);
+      const [certificate, issuer] = [chain[index] as X509Certificate, path[index] as X509Certificate];
+      const finding = lookUp({ certificate, issuer, now: at, isAlone }, lists);
       if (finding !== null && finding.unclear !== true) return finding;
       // What is certain higher up counts for more.
       doubt ??= finding;
@@ -83,10 +84,18 @@ const UNCLEAR: RevocationFinding = {
   unclear: true,
 };
 
+interface Question {
+  readonly certificate: X509Certificate;
+  readonly issuer: X509Certificate;
+  /** Milliseconds since the epoch. */
+  readonly now: number;
+  /** Whether nobody else is asked. */
+  readonly isAlone: boolean;
+}
+
 function lookUp(
-  { certificate, issuer }: { readonly certificate: X509Certificate; readonly issuer: X509Certificate },
+  { certificate, issuer, now, isAlone }: Question,
   lists: readonly RevocationList[],
-  now: number,
 ): RevocationFinding | null {
   const { serial, issuerName } = identifiersOf(certificate);
   const own = lists.filter(({ parts }) => parts.issuer === issuerName);
@@ -96,7 +105,9 @@ function lookUp(
   if (usable.length === 0) return clear.length < signed.length ? UNCLEAR : MISSING;
   if (usable.some(({ revoked }) => revoked.has(serial))) return { reason: 'revoked', detail: 'certificate revoked' };
   const isCovered = usable.some(({ parts: { nextUpdate } }) => nextUpdate === null || nextUpdate >= now);
-  return isCovered ? null : { reason: 'crl_expired', detail: 'CRL has expired' };
+  if (!isCovered) return { reason: 'crl_expired', detail: 'CRL has expired' };
+  // OpenSSL may go by one of these. Where it is not asked, another list that says nothing against the caller has to do.
+  return !isAlone && clear.length < signed.length ? UNCLEAR : null;
 }
 
 /** What a certificate is looked up by. */

@@ -59,6 +59,6 @@ HEALTHCHECK --interval=10s --timeout=5s --start-period=5s --retries=3 \
 # V8 collects garbage on the thread that answers, and compiles on one other. Its helpers, four each by default, are for processors that nobody else
 # uses. A sidecar has one, or a share of one, and callers waited while five threads shared it. New objects get 16 MiB: by itself
 # V8 gives them one where 512 are allowed, and collects so often that a request costs half as much again, or 32 and more where nothing is limited;
-# and after a rest it leaves them one, wherever it is. Nor does it throw compiled code away at rest, which the first callers after it would pay for.
-ENTRYPOINT ["node", "--single-threaded-gc", "--v8-pool-size=1", "--no-flush-bytecode", "--min-semi-space-size=16", "--max-semi-space-size=16", "/app/dist/main.js"]
+# and after a rest it leaves them one, wherever it is.
+ENTRYPOINT ["node", "--single-threaded-gc", "--v8-pool-size=1", "--min-semi-space-size=16", "--max-semi-space-size=16", "/app/dist/main.js"]
 CMD ["run", "--config", "/etc/mtls-sidecar/sidecar.yaml"]

@@ -10,22 +10,13 @@ import { Http2Connection } from '../src/forward/http2-connection.js';
 import { Upstream } from '../src/forward/upstream.js';
 import { begin, call, openRaw } from './support/caller.js';
 import { block, FLAGS, frame, framesOf, uint32 } from './support/http2-frames.js';
+import { BARE_REQUEST } from './support/forwarded.js';
 import { identityOf } from './support/identity.js';
 import { recordOf } from './support/records.js';
 import { configured } from './support/settings.js';
 import { startSidecar, type Sidecar } from './support/sidecar.js';
 
 const PREFACE = 24;
-const REQUEST = {
-  method: 'GET',
-  target: '/',
-  headers: ['Host', 'a'],
-  identityHeaders: [],
-  body: null,
-  contentLength: null,
-  trailers: null,
-  expectsContinue: false,
-};
 const STATUS = block([[':status', '200']]);
 const BUSY = 'mtls_sidecar_upstream_connections{state="busy"}';
 
@@ -220,7 +211,7 @@ it('an answer that is whole and that its caller does not take goes with its call
   const nothing = (): void => undefined;
   const data = (chunk: Buffer): boolean => (taken += chunk.length) < 0;
   const sink: AnswerSink = { information: nothing, head: nothing, data, end: nothing, fail: nothing };
-  const exchange = upstream.send(Permit.grant(identityOf({})), REQUEST, sink);
+  const exchange = upstream.send(Permit.grant(identityOf({})), BARE_REQUEST, sink);
   await expect.poll(() => held.has('/')).toBe(true);
   held.get('/')?.respond({ ':status': 200 });
   held.get('/')?.write('some');

@@ -2,6 +2,7 @@ import { writeFileSync } from 'node:fs';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { startApplication, type Application } from './support/application.js';
 import { openRaw, type Identity } from './support/caller.js';
+import { pass } from './support/clock.js';
 import { call2, openHttp2 } from './support/http2.js';
 import {
   CA_SUBJECT,
@@ -54,11 +55,6 @@ function start(bundle: string, settings: Readonly<Record<string, string>> = {}):
 }
 
 const of = (bundle: string) => ({ files: { 'clientCert.ca': bundle } });
-
-/** Only what asks the clock notices; nothing has to wait. */
-function pass(minutes: number): void {
-  vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + minutes * MINUTE });
-}
 
 /** An open connection with one request served, on which `ask` sends another. */
 async function openServed(sidecar: Sidecar, options: Parameters<typeof openRaw>[1] = {}) {

@@ -3,6 +3,7 @@ import type { IncomingMessage } from 'node:http';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { startApplication, type Application } from './support/application.js';
 import { begin, openRaw, readAnswer, type Identity } from './support/caller.js';
+import { pass } from './support/clock.js';
 import { CLIENT_SUBJECT, generateKeys, issueClient, makePki, selfSigned } from './support/pki.js';
 import { CLIENT_NAME } from './support/refusal.js';
 import { startSidecar, type Sidecar } from './support/sidecar.js';
@@ -33,11 +34,6 @@ afterAll(async () => {
   await lenient.stop();
   await application.stop();
 });
-
-/** Only what asks the clock notices; nothing has to wait. */
-function pass(minutes: number): void {
-  vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + minutes * MINUTE });
-}
 
 /** Opens a connection on which one request is answered. */
 async function openServed(to: Sidecar, as: Identity) {

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { RawApplication } from './support/application.js';
 import { openRaw, type Identity } from './support/caller.js';
+import { pass } from './support/clock.js';
 import { CA_SUBJECT, chainPem, createAuthority, generateKeys, issueClient, makePki } from './support/pki.js';
 import { recordOf } from './support/records.js';
 import { sidecarForTest, type Sidecar, type SidecarOptions } from './support/sidecar.js';
@@ -33,11 +34,6 @@ afterAll(() => echo.stop());
 
 const start = (options: SidecarOptions = {}): Promise<Sidecar> =>
   sidecarForTest({ pki, upstream: echo.url, ...options, settings: { 'reload.interval': '1h', ...options.settings } });
-
-/** Only the clock is put forward: the look of each second comes when it comes. */
-function pass(minutes: number): void {
-  vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + minutes * MINUTE });
-}
 
 /** Writes other settings and takes them over. */
 async function reload(sidecar: Sidecar, yaml: string): Promise<void> {

@@ -3,22 +3,13 @@ import { Permit } from '../src/admit/authorize.js';
 import type { AnswerSink, Exchange } from '../src/forward/exchange.js';
 import { Upstream } from '../src/forward/upstream.js';
 import { startRawApplication, type RawApplication } from './support/application.js';
+import { BARE_REQUEST } from './support/forwarded.js';
 import { identityOf } from './support/identity.js';
 import { configured } from './support/settings.js';
 
 const SILENT: AnswerSink = { information: () => {}, head: () => {}, data: () => true, end: () => {}, fail: () => {} };
 
 const PERMIT = Permit.grant(identityOf({}));
-const REQUEST = {
-  method: 'GET',
-  target: '/',
-  headers: ['Host', 'a'],
-  identityHeaders: [],
-  body: null,
-  contentLength: null,
-  trailers: null,
-};
-
 describe('requests that wait for a connection to the application', () => {
   let application: RawApplication;
   let upstream: Upstream;
@@ -39,7 +30,7 @@ describe('requests that wait for a connection to the application', () => {
   });
 
   function send(expectsContinue = false): Exchange {
-    return upstream.send(PERMIT, { ...REQUEST, expectsContinue }, SILENT);
+    return upstream.send(PERMIT, { ...BARE_REQUEST, expectsContinue }, SILENT);
   }
 
   it.each([false, true])('are forgotten when they are given up (Expect: %s)', (expectsContinue) => {

@@ -17,9 +17,14 @@ const ISSUING_DISTRIBUTION_POINT = '2.5.29.28';
 /** CRL number, issuing distribution point and authority key identifier. */
 const UNDERSTOOD: ReadonlySet<string> = new Set(['2.5.29.20', ISSUING_DISTRIBUTION_POINT, '2.5.29.35']);
 
+/** Whether a list only says what has changed since another (RFC 5280 §5.2.4). */
+export function isDelta(extensions: readonly Extension[]): boolean {
+  return extensions.some(({ id }) => id === DELTA_CRL_INDICATOR);
+}
+
 /** RFC 5280 §5.2: a list with a critical extension that is not understood must not be used. */
 export function scopeOf(extensions: readonly Extension[]): Scope {
-  if (extensions.some(({ id }) => id === DELTA_CRL_INDICATOR)) return unclear('is a delta list');
+  if (isDelta(extensions)) return unclear('is a delta list');
   const strange = extensions.find(({ id, critical }) => critical && !UNDERSTOOD.has(id));
   if (strange !== undefined) return unclear(`has a critical extension that is not understood (${strange.id})`);
   const [point, ...more] = extensions.filter(({ id }) => id === ISSUING_DISTRIBUTION_POINT);

@@ -2,6 +2,7 @@ import { expectTag, readDer, type DerElement } from '../identify/der.js';
 import { formatRfc2253, nameOf } from '../identify/distinguished-name.js';
 import { readExtensions, type Extension } from '../identify/extensions.js';
 import { isTime, readTime } from '../identify/time.js';
+import { isDelta } from './crl-scope.js';
 import { derOf } from './pem.js';
 import type { PemBlock } from './pem.js';
 import type { LoadedCrl } from './credentials.js';
@@ -10,7 +11,6 @@ const SEQUENCE = 0x30;
 const INTEGER = 0x02;
 const BIT_STRING = 0x03;
 const EXTENSIONS = 0xa0;
-const DELTA_CRL_INDICATOR = '2.5.29.27';
 
 /** A CRL taken apart (RFC 5280 section 5.1); the revoked certificates, of which there may be 100,000, are not decoded. */
 export interface CrlParts {
@@ -27,13 +27,12 @@ export interface CrlParts {
 }
 
 /**
- * Reads the facts about one CRL, and whether it only says what has changed since another (RFC 5280 §5.2.4).
+ * Reads the facts about one CRL, and whether it is a delta list.
  * @throws Error when it is malformed
  */
 export function readCrl(file: string, block: PemBlock): LoadedCrl & { readonly isDelta: boolean } {
   const { issuer, thisUpdate, nextUpdate, extensions } = readCrlParts(block);
-  const isDelta = extensions.some(({ id }) => id === DELTA_CRL_INDICATOR);
-  return { file, pem: block.pem, issuer, thisUpdate, nextUpdate, isDelta };
+  return { file, pem: block.pem, issuer, thisUpdate, nextUpdate, isDelta: isDelta(extensions) };
 }
 
 /** @throws Error when it is malformed */

@@ -1,6 +1,6 @@
 import { parseArgs } from 'node:util';
 
-/** What is run when nothing else is said: a minute or two, and every demand on a request once. */
+/** What is run when nothing else is said: every demand on a request once. */
 const SHORT = ['callbacks', 'rate', 'handshake-rsa', 'handshake-resumed', 'bodies-64k-down'];
 
 /** Settings by preset; `connections` are the quiet ones. */

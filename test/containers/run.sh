@@ -90,6 +90,9 @@ podman run --rm --network none --entrypoint '["node","-p","require(`/app/sbom.cd
 # The C library only complains about an allocator that it cannot load.
 podman run --rm --network none --entrypoint '["node","-p","require(`fs`).readFileSync(`/proc/self/maps`,`utf8`).includes(`libjemalloc`)"]' "$image" |
   grep -qx true || fail 'the allocator was not loaded'
+# Nor of an option that it does not know.
+podman run --rm --network none --entrypoint '["node","-p","const fs = require(`fs`); fs.readdirSync(`/proc/self/task`).some((id) => fs.readFileSync(`/proc/self/task/${id}/comm`, `utf8`).startsWith(`jemalloc_bg`))"]' "$image" |
+  grep -qx true || fail 'the allocator has no thread of its own'
 podman run --rm --network none --entrypoint '["node","-p","require(`/app/sbom.cdx.json`).components.some(({ purl }) => /^pkg:deb.debian.libjemalloc2@.+distro=debian/.test(purl))"]' "$image" |
   grep -qx true || fail 'the allocator is not among the parts'
 

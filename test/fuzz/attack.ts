@@ -34,7 +34,7 @@ export interface AttackResult {
   readonly slowest: number;
   /** How often each attack was begun in the last round. */
   readonly attacks: Readonly<Record<string, number>>;
-  /** What the sidecar held before the first round and after each, when all attackers had gone and rubbish was collected. */
+  /** What the sidecar held before the first round and after each, when all attackers had gone and it had come to rest, or rubbish was collected. */
   readonly memory: readonly Held[];
   /** What must not be, in any round; one sentence each. */
   readonly wrong: readonly string[];
@@ -406,15 +406,17 @@ async function collected(subject: Subject): Promise<Held> {
   return least as Held;
 }
 
+/** Until the allocator has given back, too. Milliseconds. */
+const SETTLES_IN = 2_000;
+
 /**
  * What is held when the process has had its time to come to rest: V8 looks every eight seconds whether it is, and keeps its pages until then.
- * @param cold MiB; as soon as it is near that, it is asked no more
+ * Nothing is asked of it meanwhile: each scrape is work, by which an allocator may give back what it would keep in a process that does nothing.
+ * @param cold MiB; soon after it is near that, it is looked at no more
  */
 async function rested(subject: Subject, cold: number, seconds: number): Promise<Held> {
-  let held = await collected(subject);
-  for (let second = 0; second < seconds && held.rss > cold + PLATEAU; second += 1) {
-    await sleep(1_000);
-    held = await subject.held();
-  }
-  return held;
+  for (let second = 0; second < seconds && subject.rss() > cold + PLATEAU; second += 1) await sleep(1_000);
+  await sleep(SETTLES_IN);
+  const rss = subject.rss();
+  return { rss, heapUsed: (await subject.held()).heapUsed };
 }

@@ -1,5 +1,6 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { connect, createSecureContext, type TLSSocket } from 'node:tls';
@@ -30,18 +31,34 @@ export interface Subject extends Reachable {
   /** Opens a connection; TLS 1.2 sessions are resumed, for a full handshake costs more than what is tried over it. */
   open(protocol?: 'h2'): Promise<TLSSocket>;
   held(): Promise<Held>;
+  /** What it holds of the machine, in MiB, by `/proc`: it notices nothing of being asked. */
+  rss(): number;
   admin(path: string): ReturnType<typeof ask>;
   stop(): Promise<void>;
 }
 
-/** What the process holds, in MiB: of the machine, and in objects that are alive. */
+/** What the process holds, in MiB: of the machine, and in objects on V8's heap. */
 export interface Held {
   readonly rss: number;
   readonly heapUsed: number;
 }
 
+/**
+ * @param pattern with the figure as its group
+ * @throws Error where there is none, for nothing is larger than NaN
+ */
+function figure(text: string, pattern: RegExp): number {
+  const [, found] = pattern.exec(text) ?? [];
+  if (found === undefined) throw new Error(`${pattern} is not in ${text}`);
+  return Number(found);
+}
+
 function mib(metrics: string, name: string): number {
-  return Math.round(Number(new RegExp(`^${name} (\\S+)$`, 'm').exec(metrics)?.[1]) / 1_048_576);
+  return Math.round(figure(metrics, new RegExp(`^${name} (\\S+)$`, 'm')) / 1_048_576);
+}
+
+function residentMib(pid: number | undefined): number {
+  return Math.round(figure(readFileSync(`/proc/${pid}/status`, 'utf8'), /^VmRSS:\s+(\d+) kB$/m) / 1024);
 }
 
 /** How a sentence begins that tells of a time-out: the sidecar hangs, or the machine had no time. Nothing else is known then. */
@@ -112,6 +129,7 @@ export async function startSubject(
       const { body } = await ask(adminPort, '/metrics');
       return { rss: mib(body, 'process_resident_memory_bytes'), heapUsed: mib(body, 'nodejs_heap_size_used_bytes') };
     },
+    rss: () => residentMib(child.pid),
     admin: (path) => ask(adminPort, path),
     stop: async () => {
       if (child.exitCode !== null) return;
